@@ -1,0 +1,26 @@
+//! Mail stores: the traits that the engine works on, and the back-ends behind them.
+//!
+//! A [`Store`] is the list of mailboxes of one namespace; a [`Mailbox`] is an open mailbox with
+//! one implicit transaction; an [`Account`] joins the stores of a user's namespaces. All calls
+//! block. Nothing here decides what to delete: policy lives in the engine.
+
+mod account;
+mod error;
+mod log;
+mod mailbox;
+mod message_table;
+mod namespace;
+mod store;
+
+pub use account::Account;
+pub use error::{Result, StorageError};
+pub use log::{ChangeLog, LoggedAttribute, LoggedChange, LoggedKind};
+pub use mailbox::{
+    AttributeData, AttributeName, Capabilities, CommitReport, FlagUpdate, Mailbox, MailboxStatus,
+    MetadataUpdate, OpenMessage, SaveMessage,
+};
+pub use message_table::{KeywordSet, MessageRef, MessageTable};
+pub use namespace::Namespace;
+pub use store::{
+    Created, ListEntry, MailboxIdentity, MailboxLogKind, MailboxLogRecord, OpenMode, Store,
+};

@@ -1,0 +1,1 @@
+//! Tests of dsync against real Dovecot; see `tests/`.
