@@ -1,1 +1,11 @@
 //! The dsync brain: decides what both sides of a sync do, and knows no sockets and no clock.
+
+pub mod brain;
+mod options;
+mod outcome;
+mod progress;
+
+pub use brain::{Brain, Environment, Peer, Poll, UserLock};
+pub use options::{Direction, EXTENSION_KEY, Filters, Mode, SyncOptions};
+pub use outcome::{EXIT_RUN_AGAIN, Fault, Outcome, Problem, RunError};
+pub use progress::{Counter, Progress};
