@@ -6,11 +6,15 @@
 
 mod account;
 mod error;
+pub mod lock;
 mod log;
 mod mailbox;
 mod message_table;
 mod namespace;
+pub mod permissions;
+pub mod settings;
 mod store;
+pub mod unique;
 
 pub use account::Account;
 pub use error::{Result, StorageError};
@@ -21,6 +25,7 @@ pub use mailbox::{
 };
 pub use message_table::{KeywordSet, MessageRef, MessageTable};
 pub use namespace::Namespace;
+pub use settings::StoreSettings;
 pub use store::{
     Created, ListEntry, MailboxIdentity, MailboxLogKind, MailboxLogRecord, OpenMode, Store,
 };
