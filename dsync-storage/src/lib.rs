@@ -9,6 +9,7 @@ mod error;
 pub mod lock;
 mod log;
 mod mailbox;
+mod maildir;
 mod message_table;
 mod namespace;
 pub mod permissions;
