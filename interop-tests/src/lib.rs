@@ -1,1 +1,17 @@
 //! Tests of dsync against real Dovecot; see `tests/`.
+//!
+//! A [`World`] is a place where one version of Dovecot and our programs run as an ordinary user:
+//! the machine itself for 2.3, a folder made by debootstrap for 2.4. A [`Side`] is one account
+//! in it. [`Facts`] is everything about an account that an IMAP client could see, as told by
+//! Dovecot; two accounts are in sync exactly when their facts are equal.
+//!
+//! The tests run as root, because Dovecot refuses root and needs another user to become; `cargo
+//! xtask test` installs what they need.
+
+mod facts;
+mod side;
+mod world;
+
+pub use facts::{Facts, MailboxFacts, MessageFacts};
+pub use side::{Run, Side};
+pub use world::{Version, World};

@@ -1,0 +1,272 @@
+//! One account, with the commands that read and change it.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{Facts, Version, World};
+
+/// What a command printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Exit code; 128 and more for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Fails unless the exit code is this one.
+    pub fn expect_code(self, code: i32) -> Result<Self> {
+        ensure!(
+            self.code == code,
+            "exit code {} instead of {code}\nstdout: {}\nstderr: {}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self)
+    }
+
+    /// Fails unless it ended well and had nothing to complain about.
+    pub fn expect_quiet(self) -> Result<Self> {
+        let run = self.expect_code(0)?;
+        ensure!(run.stderr.is_empty(), "unexpected message: {}", run.stderr);
+        Ok(run)
+    }
+}
+
+/// One account.
+pub struct Side<'w> {
+    world: &'w World,
+    name: String,
+    format: String,
+    options: String,
+}
+
+impl<'w> Side<'w> {
+    pub(crate) fn new(world: &'w World, name: &str, format: &str, options: &str) -> Result<Self> {
+        let side = Self {
+            world,
+            name: name.to_owned(),
+            format: format.to_owned(),
+            options: options.to_owned(),
+        };
+        world.make_folder(name)?;
+        world.make_folder("run")?;
+        world.write(&format!("{name}.conf"), side.dovecot_config().as_bytes())?;
+        Ok(side)
+    }
+
+    pub(crate) fn renamed(&self, name: &str) -> Result<Self> {
+        Self::new(self.world, name, &self.format, &self.options)
+    }
+
+    fn dovecot_config(&self) -> String {
+        let home = self.home();
+        let home = home.display();
+        let base = self.world.inside("run");
+        let common = format!(
+            "ssl = no\nlog_path = /dev/stderr\nbase_dir = {}\nstats_writer_socket_path =\n\
+             first_valid_uid = 1\nmail_home = {home}\n",
+            base.display()
+        );
+        match self.world.version() {
+            Version::V23 => format!(
+                "{common}mail_location = {}\n\
+                 mail_attribute_dict = file:{home}/dovecot-attributes\n",
+                self.location()
+            ),
+            Version::V24 => format!(
+                "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\n{common}\
+                 mail_driver = {}\nmail_path = {}\n{}\
+                 mail_attribute {{\n  dict file {{\n    path = {home}/dovecot-attributes\n  }}\n}}\n",
+                self.format,
+                self.mail_root().display(),
+                if self.options.contains("LAYOUT=fs") {
+                    "mailbox_list_layout = fs\n"
+                } else {
+                    ""
+                },
+            ),
+        }
+    }
+
+    /// The name it was made with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Home directory, as programs inside see it.
+    pub fn home(&self) -> PathBuf {
+        self.world.inside(&self.name)
+    }
+
+    /// Root of the mail store, as programs inside see it.
+    pub fn mail_root(&self) -> PathBuf {
+        self.home().join("mail")
+    }
+
+    /// Root of the mail store, from outside.
+    pub fn outside_mail_root(&self) -> PathBuf {
+        self.world.outside(&self.name).join("mail")
+    }
+
+    /// Location string.
+    pub fn location(&self) -> String {
+        format!(
+            "{}:{}{}",
+            self.format,
+            self.mail_root().display(),
+            self.options
+        )
+    }
+
+    /// Command line of a Dovecot that serves this account on its standard input and output.
+    pub fn dovecot_server(&self) -> Vec<String> {
+        let mut words: Vec<String> = ["env", "-i", "PATH=/usr/bin:/bin:/usr/sbin", "USER=u"]
+            .map(str::to_owned)
+            .to_vec();
+        words.push(format!("HOME={}", self.home().display()));
+        words.extend(["doveadm".into(), "-c".into(), self.config()]);
+        words.push("dsync-server".into());
+        if self.world.version() == Version::V24 {
+            words.push("--no-userdb-lookup".into());
+            // Dovecot appends the command's name unless it stands last.
+            words.push("dsync-server".into());
+        }
+        words
+    }
+
+    /// Command line of our server for this account.
+    pub fn our_server(&self) -> Result<Vec<String>> {
+        let program = self.world.program("dsync-server")?;
+        let mut words: Vec<String> = ["env", "-i", "PATH=/usr/bin:/bin", "USER=u"]
+            .map(str::to_owned)
+            .to_vec();
+        words.push(format!("HOME={}", self.home().display()));
+        words.push(program.display().to_string());
+        words.extend(self.our_options());
+        words.push("dsync-server".into());
+        Ok(words)
+    }
+
+    /// Options that tell one of our programs about this account.
+    pub fn our_options(&self) -> Vec<String> {
+        vec![
+            "-o".into(),
+            format!("mail_location={}", self.location()),
+            "-o".into(),
+            format!(
+                "mail_attribute_dict=file:{}/dovecot-attributes",
+                self.home().display()
+            ),
+        ]
+    }
+
+    fn config(&self) -> String {
+        self.world
+            .inside(&format!("{}.conf", self.name))
+            .display()
+            .to_string()
+    }
+
+    /// Runs `doveadm COMMAND ARGUMENTS` whatever comes of it. `command` may be several words.
+    pub fn doveadm_run<S: AsRef<OsStr>>(
+        &self,
+        command: &str,
+        arguments: &[S],
+        input: &[u8],
+    ) -> Result<Run> {
+        let mut process = self.world.command(&self.home());
+        process.args(["doveadm", "-c", &self.config(), "-f", "json"]);
+        process.args(command.split(' '));
+        if self.world.version() == Version::V24 {
+            process.arg("--no-userdb-lookup");
+        }
+        process.args(arguments);
+        run(process, input)
+    }
+
+    /// Runs `doveadm COMMAND ARGUMENTS`, which must end well and silently; returns its output.
+    pub fn doveadm(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        self.doveadm_with_input(command, arguments, b"")
+    }
+
+    /// The same with standard input.
+    pub fn doveadm_with_input(
+        &self,
+        command: &str,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> Result<String> {
+        let run = self
+            .doveadm_run(command, arguments, input)?
+            .expect_quiet()
+            .with_context(|| format!("doveadm {command} {arguments:?} on {}", self.name))?;
+        Ok(run.stdout)
+    }
+
+    /// Saves a message by Dovecot.
+    pub fn save(&self, mailbox: &str, message: &[u8]) -> Result<()> {
+        self.doveadm_with_input("save", &["-m", mailbox], message)
+            .map(drop)
+    }
+
+    /// Runs our `dsync` for this account: `arguments` start with `sync` or `backup`.
+    pub fn dsync<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Run> {
+        let mut process = self.world.command(&self.home());
+        process.arg(self.world.program("dsync")?);
+        process.args(self.our_options());
+        process.args(arguments);
+        run(process, b"")
+    }
+
+    /// Runs `doveadm sync` or `doveadm backup` for this account.
+    pub fn dovecot_dsync<S: AsRef<OsStr>>(&self, command: &str, arguments: &[S]) -> Result<Run> {
+        self.doveadm_run(command, arguments, b"")
+    }
+
+    /// Everything that an IMAP client could see, as Dovecot tells it.
+    pub fn facts(&self) -> Result<Facts> {
+        Facts::read(self).with_context(|| format!("facts of {}", self.name))
+    }
+
+    /// The world of this account.
+    pub fn world(&self) -> &World {
+        self.world
+    }
+
+    /// A file in the home directory, from outside.
+    pub fn outside(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.world.outside(&self.name).join(file)
+    }
+}
+
+fn run(mut process: Command, input: &[u8]) -> Result<Run> {
+    let mut child = process
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {process:?}"))?;
+    let stdin = child.stdin.take();
+    let output = thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that does not want its input closes it early.
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        child.wait_with_output()
+    })?;
+    Ok(Run {
+        code: output.status.code().unwrap_or(128),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}

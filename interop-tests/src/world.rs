@@ -1,0 +1,179 @@
+//! Where a Dovecot and our programs run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::{Gid, Uid, chown};
+use tempfile::TempDir;
+
+use crate::Side;
+
+/// The user that owns all mail in the tests; nobody else on a machine has this number.
+pub(crate) const MAIL_UID: u32 = 5000;
+
+/// Folder with the root file system of a Debian 13 that has Dovecot 2.4, unless the environment
+/// variable `DSYNC_DOVECOT24` names another.
+const DOVECOT24: &str = "/var/lib/dsync-tests/trixie";
+
+/// Version of the real peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Debian 12's 2.3.19.1, installed on this machine.
+    V23,
+    /// Debian 13's 2.4.1, in a folder.
+    V24,
+}
+
+/// A place where one version of Dovecot and our programs run as an ordinary user.
+pub struct World {
+    version: Version,
+    /// `/` or the root file system of Dovecot 2.4, as seen from outside.
+    root: PathBuf,
+    /// Our working folder, as seen from outside; removed at the end.
+    folder: TempDir,
+}
+
+impl World {
+    /// A new empty world.
+    pub fn new(version: Version) -> Result<Self> {
+        ensure!(
+            Uid::effective().is_root(),
+            "these tests must run as root: Dovecot refuses root, so they become user {MAIL_UID}"
+        );
+        let root = match version {
+            Version::V23 => PathBuf::from("/"),
+            Version::V24 => env::var_os("DSYNC_DOVECOT24").map_or(DOVECOT24.into(), PathBuf::from),
+        };
+        ensure!(
+            root.join("usr/bin/doveadm").exists(),
+            "no Dovecot in {}: run `cargo xtask setup` as root",
+            root.display()
+        );
+        let folder = tempfile::Builder::new()
+            .prefix("dsync-interop-")
+            .tempdir_in(root.join("tmp"))
+            .context("cannot make a working folder")?;
+        own(folder.path())?;
+        Ok(Self {
+            version,
+            root,
+            folder,
+        })
+    }
+
+    /// Which Dovecot this is.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A file of this world as a path from outside.
+    pub fn outside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file of this world as programs inside see it.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let path = self.outside(name);
+        match path.strip_prefix(&self.root) {
+            Ok(relative) => Path::new("/").join(relative),
+            Err(_) => path,
+        }
+    }
+
+    /// A new account with an empty Maildir (default layout) that Dovecot is configured for.
+    pub fn side(&self, name: &str) -> Result<Side<'_>> {
+        self.side_at(name, "maildir", "")
+    }
+
+    /// A new account in this format (`maildir`, `sdbox`, `mdbox`) with more options of a
+    /// location string such as `:LAYOUT=fs`.
+    pub fn side_at(&self, name: &str, format: &str, options: &str) -> Result<Side<'_>> {
+        Side::new(self, name, format, options)
+    }
+
+    /// A byte-identical copy of an account, so that the same run can be done twice.
+    pub fn copy_side<'a>(&'a self, from: &Side<'a>, name: &str) -> Result<Side<'a>> {
+        let side = from.renamed(name)?;
+        let status = Command::new("cp")
+            .arg("-a")
+            .arg(self.outside(from.name()).join("."))
+            .arg(self.outside(name))
+            .status()?;
+        ensure!(status.success(), "cp failed");
+        Ok(side)
+    }
+
+    /// One of our programs, as a path inside this world.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let built = built_program(name)?;
+        if self.version == Version::V23 {
+            return Ok(built);
+        }
+        let copy = self.outside(name);
+        if !copy.exists() {
+            fs::copy(&built, &copy)?;
+        }
+        Ok(self.inside(name))
+    }
+
+    /// A command that runs inside this world as the mail user, with a clean environment.
+    pub fn command(&self, home: &Path) -> Command {
+        let mut command;
+        match self.version {
+            Version::V23 => {
+                command = Command::new("setpriv");
+                command.arg(format!("--reuid={MAIL_UID}"));
+                command.arg(format!("--regid={MAIL_UID}"));
+                command.args(["--clear-groups", "--"]);
+            }
+            Version::V24 => {
+                command = Command::new("/usr/sbin/chroot");
+                command.arg(format!("--userspec={MAIL_UID}:{MAIL_UID}"));
+                command.arg(&self.root);
+            }
+        }
+        command.args(["env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "USER=u"]);
+        command.arg(format!("HOME={}", home.display()));
+        command.current_dir("/");
+        command
+    }
+
+    /// Writes a file that the mail user owns.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.outside(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, content)?;
+        own(&path)
+    }
+
+    pub(crate) fn make_folder(&self, name: &str) -> Result<()> {
+        let path = self.outside(name);
+        fs::create_dir_all(&path)?;
+        own(&path)
+    }
+}
+
+fn own(path: &Path) -> Result<()> {
+    chown(
+        path,
+        Some(Uid::from_raw(MAIL_UID)),
+        Some(Gid::from_raw(MAIL_UID)),
+    )
+    .with_context(|| format!("cannot chown {}", path.display()))
+}
+
+/// The program that was built with these tests.
+fn built_program(name: &str) -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    for folder in exe.ancestors().skip(1).take(2) {
+        let program = folder.join(name);
+        if program.is_file() {
+            return Ok(program);
+        }
+    }
+    bail!("{name} is not built: run `cargo build --workspace` first")
+}
