@@ -5,6 +5,12 @@
 //!
 //! * [`types`]: identifiers and flags that every layer shares.
 //! * [`items`]: one struct per line of the protocol.
+//! * [`wire`]: bytes of a session to items and back.
+//! * [`header_hash`]: how messages without GUIDs are recognised.
+//! * [`limits`]: what a peer may make us hold in memory.
 
+pub mod header_hash;
 pub mod items;
+pub mod limits;
 pub mod types;
+pub mod wire;
