@@ -1,5 +1,5 @@
 //! Helpers shared by the integration tests of this crate.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
