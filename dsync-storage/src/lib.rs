@@ -5,12 +5,14 @@
 //! block. Nothing here decides what to delete: policy lives in the engine.
 
 mod account;
+pub mod attribute_dict;
 mod error;
 pub mod lock;
 mod log;
 mod mailbox;
 mod maildir;
 mod message_table;
+mod names;
 mod namespace;
 pub mod permissions;
 pub mod settings;

@@ -1,0 +1,59 @@
+//! Where the parts of one mailbox lie (`spec/maildir.md` 2).
+
+use std::path::{Path, PathBuf};
+
+use crate::permissions::CreateModes;
+
+/// Paths of one mailbox, and what else the store knows about it. Made by the store, used by the
+/// mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MailboxPaths {
+    /// Full name as users see it.
+    pub(crate) name: String,
+    /// Directory that holds `cur`, `new` and `tmp`.
+    pub(crate) box_dir: PathBuf,
+    /// Directory of `dovecot-uidlist` and `dovecot-keywords`.
+    pub(crate) control_dir: PathBuf,
+    /// Directory of `dovecot.index*`; `None` for `INDEX=MEMORY`.
+    pub(crate) index_dir: Option<PathBuf>,
+    /// Directory of `dovecot.index.pvt*`, if there is one (`INDEXPVT`).
+    pub(crate) private_index_dir: Option<PathBuf>,
+    /// Directory of the UIDVALIDITY counter, see [`super::uid_validity`].
+    pub(crate) control_root: PathBuf,
+    /// Lock file that keeps other sync runs away; `None` without index directory.
+    pub(crate) sync_lock: Option<PathBuf>,
+    /// `\Seen` is kept in the index only, never in file names (`spec/maildir.md` 6).
+    pub(crate) private_seen: bool,
+    /// It is the INBOX of its namespace.
+    pub(crate) is_inbox: bool,
+    /// Mode and group for new files and directories in it.
+    pub(crate) modes: CreateModes,
+}
+
+impl MailboxPaths {
+    /// `cur`, `new` and `tmp`.
+    pub(crate) fn message_dirs(&self) -> [PathBuf; 3] {
+        ["cur", "new", "tmp"].map(|name| self.box_dir.join(name))
+    }
+
+    /// The UID list.
+    pub(crate) fn uidlist(&self) -> PathBuf {
+        self.control_dir.join("dovecot-uidlist")
+    }
+
+    /// Directories of this mailbox beside its box directory, each once.
+    pub(crate) fn other_dirs(&self) -> Vec<&Path> {
+        let mut dirs: Vec<&Path> = Vec::new();
+        let candidates = [
+            Some(&self.control_dir),
+            self.index_dir.as_ref(),
+            self.private_index_dir.as_ref(),
+        ];
+        for dir in candidates.into_iter().flatten() {
+            if *dir != self.box_dir && !dirs.contains(&dir.as_path()) {
+                dirs.push(dir);
+            }
+        }
+        dirs
+    }
+}
