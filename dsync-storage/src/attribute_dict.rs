@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(dict.get(OTHER, &hidden).unwrap().unwrap(), "v");
 
         dict.remove_mailbox(OTHER, true).unwrap();
-        assert_eq!(dict.list(OTHER).unwrap(), [sieve.clone()]);
+        assert_eq!(dict.list(OTHER).unwrap(), std::slice::from_ref(&sieve));
         dict.set(OTHER, &[(sieve, None)]).unwrap();
         assert_eq!(
             std::fs::read(root.path().join("dovecot-attributes")).unwrap(),
