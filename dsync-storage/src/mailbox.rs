@@ -241,6 +241,10 @@ pub trait Mailbox: Send {
     /// Forgets the message that is being saved.
     fn save_abort(&mut self);
 
+    /// Saves one more instance of the message that the last [`Mailbox::save_finish`] of this
+    /// transaction completed: same body (a hard link where the format can), other metadata.
+    fn save_another(&mut self, message: SaveMessage) -> Result<()>;
+
     /// Saves a copy of an existing message of this mailbox. `false` if the source is gone.
     fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool>;
 
