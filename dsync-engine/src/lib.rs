@@ -6,6 +6,7 @@ pub mod mailbox;
 mod options;
 mod outcome;
 mod progress;
+pub mod tree;
 
 pub use brain::{Brain, Environment, Peer, Poll, UserLock};
 pub use options::{Direction, EXTENSION_KEY, Filters, Mode, SyncOptions};

@@ -1,0 +1,3 @@
+//! Replays the vectors of `spec/vectors` with Dovecot's exact rules.
+
+mod vectors;

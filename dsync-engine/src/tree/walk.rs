@@ -1,0 +1,49 @@
+//! The order in which the client goes through the mailboxes (`spec/brain-and-tree.md` 6.1).
+
+use dsync_proto::types::{Guid, Uid};
+
+use super::local::LocalTree;
+use super::remote::RemoteTree;
+
+/// A mailbox whose messages are to be synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkEntry {
+    /// Full local name after the merge.
+    pub name: String,
+    /// GUID after the merge.
+    pub guid: Guid,
+    /// UIDVALIDITY here before the run, 0 if the mailbox was created in it.
+    pub uid_validity: u32,
+    /// What the peer's tree said of the mailbox with this GUID; `None` if it had none.
+    pub remote: Option<RemoteCounters>,
+}
+
+/// Counters from the peer's `N` item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteCounters {
+    /// UIDVALIDITY.
+    pub uid_validity: u32,
+    /// UIDNEXT.
+    pub uid_next: Uid,
+}
+
+/// The mailboxes of the merged tree, depth first, siblings in byte order. Those that could not
+/// be read are left out.
+pub fn walk(local: &LocalTree, remote: &RemoteTree) -> impl Iterator<Item = WalkEntry> {
+    let tree = &local.tree;
+    tree.paths().filter_map(move |(id, name)| {
+        let node = tree.node(id);
+        (node.is_mailbox() && !node.unsynced).then(|| WalkEntry {
+            name,
+            guid: node.guid,
+            uid_validity: node.uid_validity,
+            remote: remote.tree.find(node.guid).map(|there| {
+                let there = remote.tree.node(there);
+                RemoteCounters {
+                    uid_validity: there.uid_validity,
+                    uid_next: there.uid_next,
+                }
+            }),
+        })
+    })
+}
