@@ -8,6 +8,7 @@ mod account;
 pub mod attribute_dict;
 mod error;
 pub mod lock;
+pub mod index;
 mod log;
 mod mailbox;
 mod maildir;

@@ -1,0 +1,190 @@
+//! Names, modes and small operations on index files (`spec/dovecot-index.md` 1).
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::{Result, StorageError};
+
+/// The files of one index.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) dir: PathBuf,
+    prefix: OsString,
+}
+
+/// Which file on which device a descriptor or a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        Ok(Self(meta.dev(), meta.ino()))
+    }
+
+    /// `None` if there is no such file.
+    pub(crate) fn at(path: &Path) -> Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(meta) => Ok(Some(Self(meta.dev(), meta.ino()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("stat", path, &error)),
+        }
+    }
+}
+
+impl Files {
+    pub(crate) fn new(dir: &Path, prefix: &str) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            prefix: prefix.into(),
+        }
+    }
+
+    fn with(&self, suffix: &str) -> PathBuf {
+        let mut name = self.prefix.clone();
+        name.push(suffix);
+        self.dir.join(name)
+    }
+
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.with("")
+    }
+
+    pub(crate) fn snapshot_tmp(&self) -> PathBuf {
+        self.with(".tmp")
+    }
+
+    pub(crate) fn backup(&self) -> PathBuf {
+        self.with(".backup")
+    }
+
+    pub(crate) fn backup_tmp(&self) -> PathBuf {
+        self.with(".backup.tmp")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.with(".log")
+    }
+
+    pub(crate) fn log2(&self) -> PathBuf {
+        self.with(".log.2")
+    }
+
+    pub(crate) fn new_log(&self) -> PathBuf {
+        self.with(".log.newlock")
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.with(".cache")
+    }
+
+    /// Creates a file that must not exist, with mode and group after the folder.
+    pub(crate) fn create(&self, path: &Path) -> Result<File> {
+        let error = |error: io::Error| StorageError::io("create", path, &error);
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(error)?;
+        let folder = fs::metadata(&self.dir).map_err(error)?;
+        if folder.gid() != nix::unistd::getegid().as_raw() {
+            // Only members of the group may do this; without it the file stays private.
+            if std::os::unix::fs::fchown(&file, None, Some(folder.gid())).is_err() {
+                return Ok(file);
+            }
+        }
+        let mode = folder.mode() & 0o666 | 0o600;
+        file.set_permissions(Permissions::from_mode(mode))
+            .map_err(error)?;
+        Ok(file)
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| StorageError::io("sync", &self.dir, &error))
+    }
+}
+
+/// Opens for reading and, if allowed, appending; `None` if it does not exist.
+pub(crate) fn open_log(path: &Path) -> Result<Option<File>> {
+    let writable = OpenOptions::new().read(true).append(true).open(path);
+    let opened = match writable {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            File::open(path)
+        }
+        other => other,
+    };
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("open", path, &error)),
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes; `None` if it does not exist.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    match File::open(path) {
+        Ok(mut file) => read_from(&mut file, path, 0, limit).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("open", path, &error)),
+    }
+}
+
+/// Reads from an offset to the end, but nothing behind `limit` bytes of the file.
+pub(crate) fn read_from(file: &mut File, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(offset))
+        .and_then(|_| {
+            file.take(limit.saturating_sub(offset))
+                .read_to_end(&mut bytes)
+        })
+        .map_err(|error| StorageError::io("read", path, &error))?;
+    Ok(bytes)
+}
+
+/// Unlinks; a missing file is fine.
+pub(crate) fn unlink(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("unlink", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| StorageError::io("rename", from, &error))
+}
+
+/// Appends with one `write()`; if it comes out short the file gets its old size back.
+///
+/// Killed inside: the kernel has the whole record or a part of it. A part is what the next
+/// process that takes the lock cuts off (`spec/dovecot-index.md` 9).
+pub(crate) fn append_once(file: &mut File, path: &Path, old_size: u64, bytes: &[u8]) -> Result<()> {
+    let written = loop {
+        match file.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other,
+        }
+    };
+    let error = match written {
+        Ok(count) if count == bytes.len() => return Ok(()),
+        Ok(_) => io::Error::from(io::ErrorKind::StorageFull),
+        Err(error) => error,
+    };
+    if let Err(error) = file.set_len(old_size) {
+        tracing::warn!(path = %path.display(), %error, "cannot cut off a half-written record");
+    }
+    Err(StorageError::io("append to", path, &error))
+}

@@ -1,0 +1,59 @@
+//! Dovecot's index files: `dovecot.index`, `.log`, `.log.2`, `.backup` (`spec/dovecot-index.md`).
+//!
+//! The index log is our change log too: a live Dovecot and we share one truth about flags,
+//! keywords, modseqs and expunges.
+//!
+//! * bytes: [`format`], [`header`], [`log_header`], [`record`] – what stands on disk;
+//! * values: [`IndexState`] (all messages in one flat array) and `apply` (a log record changes
+//!   the state), [`Transaction`] and `encode` (changes become records), `scan` (what happened
+//!   since a modseq);
+//! * files: [`Index`] (open, refresh) and [`LockedIndex`] (append, snapshot, rotate, reset).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use dsync_proto::types::Flags;
+//! use dsync_storage::index::{Index, IndexSettings, Origin, Transaction};
+//!
+//! # fn main() -> dsync_storage::Result<()> {
+//! let mut index = Index::open("/mail/Maildir".as_ref(), "dovecot.index", IndexSettings::default())?;
+//! let mut changes = Transaction::new(Origin::DSYNC_FACT);
+//! changes.update_flags(1..=100, Flags::SEEN, Flags::NONE);
+//! let mut locked = index.lock(Duration::from_secs(60))?;
+//! locked.append(&changes)?;
+//! locked.finish()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod apply;
+mod cache;
+mod encode;
+mod extension;
+mod files;
+mod format;
+mod header;
+mod keywords;
+mod load;
+mod lock;
+mod log_header;
+mod modseq;
+mod pending;
+mod ranges;
+mod record;
+mod records;
+mod rotate;
+mod scan;
+mod snapshot;
+mod state;
+mod store;
+mod transaction;
+
+pub use cache::cache_fields;
+pub use extension::{Extension, ExtensionSpec};
+pub use header::{HeaderField, IndexHeader};
+pub use load::Damage;
+pub use log_header::LogHeader;
+pub use pending::{PendingChange, PendingKind};
+pub use state::{IndexState, Message};
+pub use store::{Fsync, Index, IndexSettings, LockedIndex};
+pub use transaction::{Origin, Transaction};

@@ -1,0 +1,442 @@
+//! New logs and new snapshots (`spec/dovecot-index.md` 10 to 14).
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use dsync_proto::types::ModSeq;
+
+use crate::{Result, StorageError};
+
+use super::encode;
+use super::files::{self, FileId};
+use super::header::{HEADER_FSCKD, HeaderField};
+use super::load::{Damage, OpenLog};
+use super::lock;
+use super::log_header::{LOG_HEADER_SIZE, LogHeader};
+use super::pending::LogCursor;
+use super::snapshot::{self, SnapshotPosition};
+use super::state::IndexState;
+use super::store::{Fsync, Index, LockedIndex, unix_time};
+use super::transaction::Transaction;
+
+/// A `.newlock` file older than this belongs to a writer that died.
+const STALE_NEW_LOG: Duration = Duration::from_secs(180);
+/// There is no `.log.2`.
+const NO_LOG2: u32 = u32::MAX;
+
+impl Index {
+    /// Creates an index that does not exist, with a first transaction: nobody ever sees it
+    /// without (`spec/dovecot-index.md` 12). An existing one is an error.
+    pub fn create(&mut self, first: &Transaction) -> Result<()> {
+        if self.exists() {
+            return Err(StorageError::new(
+                dsync_proto::types::MailErrorClass::Exists,
+                format!("{} exists already", self.files.log().display()),
+            ));
+        }
+        let header = self.fresh_header();
+        let records = encode::encode(first, &IndexState::new(), LOG_HEADER_SIZE as u32)
+            .map_err(|error| self.encode_error(&error))?;
+        let deadline = Instant::now() + STALE_NEW_LOG;
+        if !self.link_new_log(&header, &records, deadline)? {
+            return Err(StorageError::new(
+                dsync_proto::types::MailErrorClass::Exists,
+                format!("{} was created meanwhile", self.files.log().display()),
+            ));
+        }
+        self.load()
+    }
+
+    fn fresh_header(&self) -> LogHeader {
+        let now = unix_time();
+        let older = self.older.as_ref().map_or(1, |older| older.header.file_seq);
+        LogHeader {
+            minor_version: 3,
+            header_size: LOG_HEADER_SIZE as u16,
+            index_id: now,
+            file_seq: older.saturating_add(1),
+            prev_file_seq: 0,
+            prev_file_offset: 0,
+            create_stamp: now,
+            initial_modseq: self.state.highest_modseq,
+        }
+    }
+
+    /// The log is missing or has no valid header: a new one that continues the snapshot, or the
+    /// first one.
+    pub(crate) fn create_log(&mut self, deadline: Instant) -> Result<()> {
+        let mut header = self.fresh_header();
+        if let Some(position) = self.snapshot {
+            header.index_id = self.state.header.get(HeaderField::IndexId);
+            header.file_seq = header.file_seq.max(position.log_seq.saturating_add(1));
+            header.prev_file_seq = position.log_seq;
+            header.prev_file_offset = position.head;
+        }
+        if self.damage.contains(&Damage::LogUnusable) {
+            // It has this name but is of no use; whoever holds the new name replaces it.
+            self.replace_unusable_log(&header, deadline)?;
+        } else {
+            self.link_new_log(&header, &[], deadline)?;
+        }
+        let damage = std::mem::take(&mut self.damage);
+        self.load()?;
+        self.damage.extend(damage);
+        Ok(())
+    }
+
+    fn replace_unusable_log(&mut self, header: &LogHeader, deadline: Instant) -> Result<()> {
+        let bad = FileId::at(&self.files.log())?;
+        let path = self.files.new_log();
+        self.write_new_log(header, &[], deadline)?;
+        if FileId::at(&self.files.log())? == bad {
+            files::rename(&path, &self.files.log())?;
+            self.files.sync_dir()
+        } else {
+            files::unlink(&path)
+        }
+    }
+
+    /// Makes a log that did not exist. `false` if somebody else was faster.
+    fn link_new_log(&self, header: &LogHeader, records: &[u8], deadline: Instant) -> Result<bool> {
+        let (path, target) = (self.files.new_log(), self.files.log());
+        self.write_new_log(header, records, deadline)?;
+        // A link, not a rename: an existing log is never replaced.
+        // Killed before: a stale temporary file. Killed behind: the log is complete.
+        let linked = match fs::hard_link(&path, &target) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(error) => {
+                files::unlink(&path)?;
+                return Err(StorageError::io("create", &target, &error));
+            }
+        };
+        files::unlink(&path)?;
+        self.files.sync_dir()?;
+        Ok(linked)
+    }
+
+    /// Writes `P.log.newlock`, which is also the lock for making a log.
+    fn write_new_log(
+        &self,
+        header: &LogHeader,
+        records: &[u8],
+        deadline: Instant,
+    ) -> Result<fs::File> {
+        let path = self.files.new_log();
+        let mut pause = Duration::from_millis(5);
+        let mut file = loop {
+            match self.files.create(&path) {
+                Ok(file) => break file,
+                Err(error) if error.class != dsync_proto::types::MailErrorClass::Exists => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+            let age = fs::metadata(&path)
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| SystemTime::now().duration_since(time).ok());
+            if age.is_some_and(|age| age >= STALE_NEW_LOG) {
+                tracing::warn!(path = %path.display(), "removing a log that was never finished");
+                files::unlink(&path)?;
+            } else {
+                lock::wait(&path, deadline, &mut pause)?;
+            }
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(records);
+        let written = file
+            .write_all(&bytes)
+            .and_then(|()| match self.settings.fsync {
+                Fsync::Never => Ok(()),
+                _ => file.sync_data(),
+            });
+        if let Err(error) = written {
+            files::unlink(&path)?;
+            return Err(StorageError::io("write", &path, &error));
+        }
+        Ok(file)
+    }
+
+    /// Writes the snapshot for a position. The lock must be held.
+    ///
+    /// Killed before the rename: the old snapshot stands, a stale temporary file remains.
+    fn write_snapshot(&mut self, position: SnapshotPosition) -> Result<()> {
+        let bytes = snapshot::encode(&self.state, position);
+        let (tmp, target) = (self.files.snapshot_tmp(), self.files.snapshot());
+        files::unlink(&tmp)?;
+        let mut file = self.files.create(&tmp)?;
+        file.write_all(&bytes)
+            .and_then(|()| match self.settings.fsync {
+                Fsync::Never => Ok(()),
+                _ => file.sync_data(),
+            })
+            .map_err(|error| StorageError::io("write", &tmp, &error))?;
+        if self.settings.is_truth {
+            self.keep_backup()?;
+        }
+        files::rename(&tmp, &target)?;
+        self.snapshot = Some(position);
+        self.replayed = 0;
+        Ok(())
+    }
+
+    /// The snapshot before becomes the backup, unless it is one that nobody can use.
+    fn keep_backup(&self) -> Result<()> {
+        let bad = self
+            .damage
+            .iter()
+            .any(|known| matches!(known, Damage::SnapshotUnusable { .. }));
+        if bad || self.snapshot.is_none() {
+            return Ok(());
+        }
+        let tmp = self.files.backup_tmp();
+        files::unlink(&tmp)?;
+        match fs::hard_link(self.files.snapshot(), &tmp) {
+            Ok(()) => files::rename(&tmp, &self.files.backup()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StorageError::io("link", &tmp, &error)),
+        }
+    }
+}
+
+impl LockedIndex<'_> {
+    /// Repairs what loading found, under the lock.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        let damaged = |check: fn(&Damage) -> bool| self.index.damage.iter().any(check);
+        let (lost, new_log) = (
+            damaged(Damage::lost_something),
+            damaged(Damage::needs_new_log),
+        );
+        let anything = !self.index.damage.is_empty();
+        if self.index.torn > 0 && !new_log {
+            self.cut_tail()?;
+        }
+        if !anything || self.index.needs_rebuild() {
+            return Ok(()); // whoever rebuilds it resets the index
+        }
+        if lost {
+            let header = &mut self.index.state.header;
+            let flags = header.get(HeaderField::Flags);
+            header.set(HeaderField::Flags, flags | HEADER_FSCKD);
+        }
+        if new_log {
+            self.salvage()
+        } else {
+            self.write_snapshot()
+        }
+    }
+
+    /// Cuts off what a writer that died left behind: Dovecot would drop everything since the
+    /// snapshot instead (`spec/dovecot-index.md` 9, 14.3).
+    fn cut_tail(&mut self) -> Result<()> {
+        let bytes = self.index.torn;
+        let path = self.index.files.log();
+        if let Some((log, cursor)) = self.index.log.as_ref() {
+            log.file
+                .set_len(cursor.offset.into())
+                .map_err(|error| StorageError::io("cut", &path, &error))?;
+        }
+        let damage = Damage::TornTail { bytes };
+        tracing::warn!(index = %path.display(), "index log mended: {damage}");
+        self.index.damage.push(damage);
+        self.index.torn = 0;
+        Ok(())
+    }
+
+    /// A new log for a state that the old one does not lead to. First the snapshot, which
+    /// already belongs to the new log: killed between, everybody has the whole state.
+    fn salvage(&mut self) -> Result<()> {
+        let seq = self.next_seq();
+        let position = SnapshotPosition {
+            log_seq: seq,
+            tail: LOG_HEADER_SIZE as u32,
+            head: LOG_HEADER_SIZE as u32,
+        };
+        let mut header = self.index.fresh_header();
+        header.index_id = self.index.state.header.get(HeaderField::IndexId);
+        if header.index_id == 0 {
+            header.index_id = header.create_stamp;
+            self.index.state.set_index_id(header.index_id);
+        }
+        header.file_seq = seq;
+        header.prev_file_seq = seq - 1;
+        header.prev_file_offset = self.index.log_size();
+        self.index.write_snapshot(position)?;
+        self.install_log(&header, &[], false)
+    }
+
+    fn next_seq(&self) -> u32 {
+        let log = self.index.log_header().map_or(1, |header| header.file_seq);
+        let snapshot = self.index.snapshot.map_or(1, |position| position.log_seq);
+        log.max(snapshot).saturating_add(1)
+    }
+
+    /// Puts a new log in the place of the locked one and locks it.
+    fn install_log(&mut self, header: &LogHeader, records: &[u8], keep_old: bool) -> Result<()> {
+        let (path, log_path) = (self.index.files.new_log(), self.index.files.log());
+        let deadline = Instant::now() + STALE_NEW_LOG;
+        let file = self.index.write_new_log(header, records, deadline)?;
+        lock::lock(&file, &path, deadline)?;
+        if keep_old {
+            // Killed between: `.log.2` is the current log itself, which readers ignore.
+            let log2 = self.index.files.log2();
+            files::unlink(&log2)?;
+            fs::hard_link(&log_path, &log2)
+                .map_err(|error| StorageError::io("link", &log2, &error))?;
+        }
+        files::rename(&path, &log_path)?;
+        if self.index.settings.fsync != Fsync::Never {
+            self.index.files.sync_dir()?;
+        }
+        let id = FileId::of(&file).map_err(|error| StorageError::io("stat", &log_path, &error))?;
+        let new = OpenLog {
+            file,
+            id,
+            header: *header,
+        };
+        let cursor = LogCursor::new(header, None);
+        if let Some((old, _)) = self.index.log.replace((new, cursor)) {
+            lock::unlock(&old.file);
+            self.index.older = keep_old.then_some(old);
+        }
+        self.index.torn = 0;
+        Ok(())
+    }
+
+    /// Writes a snapshot of the state now.
+    pub fn write_snapshot(&mut self) -> Result<()> {
+        let Some((log, cursor)) = self.index.log.as_ref() else {
+            return Ok(());
+        };
+        let nothing_pending = cursor.pending.is_empty();
+        let position = SnapshotPosition {
+            log_seq: log.header.file_seq,
+            tail: if nothing_pending {
+                cursor.offset
+            } else {
+                cursor.max_tail
+            },
+            head: cursor.offset,
+        };
+        self.index.write_snapshot(position)
+    }
+
+    /// Starts a new log and writes a snapshot; the old log stays as `.log.2`. Nothing happens
+    /// while requests are pending.
+    ///
+    /// Killed anywhere: old snapshot, `.log.2` and new log still tell the whole state.
+    pub fn rotate(&mut self) -> Result<()> {
+        let Some((log, cursor)) = self.index.log.as_ref() else {
+            return Ok(());
+        };
+        if !cursor.pending.is_empty() || self.index.needs_rebuild() {
+            return Ok(());
+        }
+        let now = unix_time();
+        let header = LogHeader {
+            minor_version: 3,
+            header_size: LOG_HEADER_SIZE as u16,
+            index_id: log.header.index_id,
+            file_seq: self.next_seq(),
+            prev_file_seq: log.header.file_seq,
+            prev_file_offset: cursor.offset,
+            create_stamp: now,
+            initial_modseq: cursor.modseq,
+        };
+        if self.index.settings.fsync != Fsync::Never {
+            self.flush_log()?; // the records that the new log builds on
+        }
+        self.install_log(&header, &[], true)?;
+        self.index
+            .state
+            .header
+            .set(HeaderField::Log2RotateTime, now);
+        self.write_snapshot()
+    }
+
+    /// Forgets everything and starts anew with a first transaction, which should set at least
+    /// UIDVALIDITY. HIGHESTMODSEQ goes on above the old one, and above `min_modseq`.
+    ///
+    /// Killed before the new log is in place: nothing happened; behind it: the new state.
+    pub fn reset(&mut self, first: &Transaction, min_modseq: ModSeq) -> Result<()> {
+        let now = unix_time();
+        let old = self.index.log_header().copied();
+        let mut fresh = IndexState::new();
+        fresh.highest_modseq = self
+            .index
+            .state
+            .highest_modseq
+            .saturating_add(1)
+            .max(min_modseq);
+        let header = LogHeader {
+            minor_version: 3,
+            header_size: LOG_HEADER_SIZE as u16,
+            index_id: old
+                .map(|old| old.index_id)
+                .filter(|id| *id != 0)
+                .unwrap_or(now),
+            file_seq: self.next_seq(),
+            prev_file_seq: 0,
+            prev_file_offset: 0,
+            create_stamp: now,
+            initial_modseq: fresh.highest_modseq,
+        };
+        let records = encode::encode(first, &fresh, LOG_HEADER_SIZE as u32)
+            .map_err(|error| self.index.encode_error(&error))?;
+        self.install_log(&header, &records, true)?;
+        fresh.set_index_id(header.index_id);
+        fresh.header.set(HeaderField::Log2RotateTime, NO_LOG2);
+        self.index.state = fresh;
+        self.index.damage.clear();
+        self.index.snapshot = None;
+        self.index.absorb(&records);
+        self.write_snapshot()?;
+        self.index.older = None;
+        files::unlink(&self.index.files.log2())?;
+        files::unlink(&self.index.files.backup())
+    }
+
+    /// Writes a snapshot or rotates, if Dovecot would (`spec/dovecot-index.md` 10, 11).
+    pub fn maintain(&mut self) -> Result<()> {
+        if self.index.needs_rebuild() {
+            return Ok(());
+        }
+        if self.should_rotate() {
+            self.rotate()
+        } else if self.should_write_snapshot() {
+            self.write_snapshot()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn should_rotate(&self) -> bool {
+        let settings = &self.index.settings;
+        let Some((log, cursor)) = self.index.log.as_ref() else {
+            return false;
+        };
+        let age = unix_time().saturating_sub(log.header.create_stamp);
+        let old = Duration::from_secs(age.into()) >= settings.rotate_min_age;
+        cursor.pending.is_empty()
+            && (log.header.minor_version < 3
+                || cursor.offset > settings.rotate_max_size
+                || (old && cursor.offset >= settings.rotate_min_size))
+    }
+
+    fn should_write_snapshot(&self) -> bool {
+        let settings = &self.index.settings;
+        let Some((log, cursor)) = self.index.log.as_ref() else {
+            return false;
+        };
+        let Some(position) = self.index.snapshot else {
+            return true; // an index that is only a log is lost with it (14.3)
+        };
+        let behind = cursor.max_tail.saturating_sub(position.tail);
+        position.log_seq != log.header.file_seq
+            || behind > settings.rewrite_max_log_bytes
+            || (behind > settings.rewrite_min_log_bytes
+                && self.index.replayed > settings.rewrite_min_log_bytes)
+    }
+}
