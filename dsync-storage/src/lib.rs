@@ -7,8 +7,8 @@
 mod account;
 pub mod attribute_dict;
 mod error;
-pub mod lock;
 pub mod index;
+pub mod lock;
 mod log;
 mod mailbox;
 mod maildir;
