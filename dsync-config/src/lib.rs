@@ -1,1 +1,26 @@
-//! Filled in next.
+//! Settings, users and namespaces, and the account that is built from them.
+//!
+//! Settings come from one TOML file and from `-o name=value`, under Dovecot's names. Nothing here
+//! reads the environment: the programs hand in what they found there.
+//!
+//! * [`Settings`]: all settings with their origin; [`SETTINGS`] is the table of what exists.
+//! * [`User`]: whose mail it is, and the variables (`%u`, `%h`) that depend on it.
+
+mod error;
+mod file;
+mod nearest;
+mod setting;
+mod settings;
+mod user;
+mod variables;
+
+pub use error::{ConfigError, Origin};
+pub use setting::{
+    DOTLOCK_USE_EXCL, DSYNC_ALT_CHAR, DSYNC_COMMIT_MSGS_INTERVAL, DSYNC_FEATURES,
+    DSYNC_HASHED_HEADERS, HOSTNAME, Kind, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC, MAIL_HOME,
+    MAIL_LOCATION, MAIL_MAX_KEYWORD_LENGTH, MAIL_MAX_LOCK_TIMEOUT, MAILBOX_LIST_INDEX, SETTINGS,
+    Setting,
+};
+pub use settings::{NamespaceSettings, Settings};
+pub use user::{Login, User};
+pub use variables::expand;

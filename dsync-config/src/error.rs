@@ -1,0 +1,144 @@
+//! What can be wrong with settings and users, in words for the person who wrote them.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Where a setting was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An argument such as `-o` on the command line; the text names the option.
+    Argument(&'static str),
+    /// A line of a configuration file, counted from 1.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argument(option) => f.write_str(option),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// Why settings, a user or the account could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No setting has this name.
+    #[error("{origin}: unknown setting {name}{}", hint(.nearest.as_deref()))]
+    UnknownSetting {
+        /// The name as written.
+        name: String,
+        /// Where.
+        origin: Origin,
+        /// The closest existing name.
+        nearest: Option<String>,
+    },
+    /// The value does not fit the setting.
+    #[error("{origin}: {name} = {value:?} {reason}")]
+    InvalidValue {
+        /// The setting.
+        name: String,
+        /// The value as written.
+        value: String,
+        /// Where.
+        origin: Origin,
+        /// What is wrong, to be read after the value.
+        reason: String,
+    },
+    /// `-o` without `=`.
+    #[error("{origin} {argument}: write it as {origin} name=value")]
+    NotAnAssignment {
+        /// The option.
+        origin: Origin,
+        /// What was given.
+        argument: String,
+    },
+    /// The file is not TOML.
+    #[error(
+        "{origin}: {reason} (this file has to be TOML, such as mail_location = \"maildir:~/Maildir\"; it is not a dovecot.conf)"
+    )]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// The parser's words.
+        reason: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read configuration file {}: {error}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system does not know this user.
+    #[error(
+        "user {0} is unknown to this system; give -o mail_home=DIR and -o mail_location=... to sync without a system user"
+    )]
+    UnknownUser(String),
+    /// Neither an option nor the environment nor the system names a user.
+    #[error("cannot tell whose mail to sync: give -u USER")]
+    NoUser,
+    /// A variable in a setting cannot be filled in.
+    #[error("cannot expand {text:?}: {reason}")]
+    Variable {
+        /// The whole text.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No mail location was given and there is no default.
+    #[error(
+        "no mail to sync: give -o mail_location=maildir:PATH or --source LOCATION (without them ~/Maildir is used, but {0})"
+    )]
+    NoLocation(String),
+    /// Two namespaces cannot live together, or one cannot be opened.
+    #[error("namespace {name}: {reason}")]
+    Namespace {
+        /// Name or prefix.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store cannot be opened.
+    #[error("{location}: {error}")]
+    Store {
+        /// The location.
+        location: String,
+        /// Why.
+        error: dsync_storage::StorageError,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(
+        || "; see the SETTINGS section of the manual page".to_owned(),
+        |name| format!("; did you mean {name}?"),
+    )
+}
+
+impl ConfigError {
+    /// The exit code (`spec/transports-and-cli.md` 18).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownSetting { origin, .. }
+            | Self::InvalidValue { origin, .. }
+            | Self::Syntax { origin, .. } => match origin {
+                Origin::Argument(_) => 64,
+                Origin::File { .. } => 78,
+            },
+            Self::NotAnAssignment { .. } | Self::NoUser | Self::NoLocation(_) => 64,
+            Self::Read { .. } | Self::Variable { .. } | Self::Namespace { .. } => 78,
+            Self::UnknownUser(_) => 67,
+            Self::Store { error, .. } => error.class.exit_code(),
+        }
+    }
+}

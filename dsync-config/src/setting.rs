@@ -1,0 +1,157 @@
+//! The table of settings: name, kind of value, default, meaning.
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text; `%` variables are filled in when it is used.
+    Text,
+    /// `yes` or `no`.
+    Boolean,
+    /// A whole number of at least this size.
+    Number(u32),
+    /// Exactly one ASCII character.
+    Character,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Words separated by spaces or commas, at least one.
+    Words,
+    /// Any of these words, separated by spaces or commas.
+    Flags(&'static [&'static str]),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Dovecot's name for it.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// The value if nothing is given.
+    pub default: &'static str,
+    /// Meaning, one sentence.
+    pub doc: &'static str,
+}
+
+macro_rules! settings {
+    ($($id:ident = $name:literal, $kind:expr, $default:literal, $doc:literal;)*) => {
+        $(#[doc = concat!("`", $name, "`: ", $doc)]
+        pub const $id: Setting =
+            Setting { name: $name, kind: $kind, default: $default, doc: $doc };)*
+        /// All settings, in the order of the manual page.
+        pub const SETTINGS: &[Setting] = &[$($id),*];
+    };
+}
+
+settings! {
+    MAIL_LOCATION = "mail_location", Kind::Text, "",
+        "Where the user's own mail is, such as maildir:~/Maildir or mdbox:/srv/mail/%u.";
+    MAIL_HOME = "mail_home", Kind::Text, "",
+        "Home directory of the user; %u, %n and %d may be used. Default: the system's.";
+    MAIL_ATTRIBUTE_DICT = "mail_attribute_dict", Kind::Text, "",
+        "file:PATH of the dictionary with mailbox attributes. Empty: attributes are not kept.";
+    MAIL_FSYNC = "mail_fsync", Kind::Choice(&["optimized", "always", "never"]), "optimized",
+        "When files are forced to disk: optimized (wherever mail could get lost), always, never.";
+    MAIL_MAX_LOCK_TIMEOUT = "mail_max_lock_timeout", Kind::Number(0), "0",
+        "Longest wait for any lock, in seconds; 0 for each lock's own limit.";
+    MAIL_MAX_KEYWORD_LENGTH = "mail_max_keyword_length", Kind::Number(1), "50",
+        "Longest keyword name, in bytes.";
+    MAILBOX_LIST_INDEX = "mailbox_list_index", Kind::Boolean, "yes",
+        "Keep dovecot.list.index up to date.";
+    LOCK_METHOD = "lock_method", Kind::Choice(&["fcntl", "flock"]), "fcntl",
+        "How index files are locked; has to be what Dovecot on this host uses.";
+    DOTLOCK_USE_EXCL = "dotlock_use_excl", Kind::Boolean, "yes",
+        "Create lock files with O_EXCL; no for old NFS servers.";
+    HOSTNAME = "hostname", Kind::Text, "",
+        "Name of this host: decides which side takes the user lock, and is part of file names.";
+    DSYNC_ALT_CHAR = "dsync_alt_char", Kind::Character, "_",
+        "Replaces characters that a mailbox name cannot have on the other side.";
+    DSYNC_HASHED_HEADERS = "dsync_hashed_headers", Kind::Words, "Date Message-ID",
+        "Header fields by which messages without GUIDs are recognised.";
+    DSYNC_COMMIT_MSGS_INTERVAL = "dsync_commit_msgs_interval", Kind::Number(1), "100",
+        "Messages that are saved and made visible together.";
+    DSYNC_FEATURES = "dsync_features",
+        Kind::Flags(&["empty-header-workaround", "no-header-hashes"]), "",
+        "Special cases: empty-header-workaround takes messages without any hashed header as equal.";
+}
+
+impl Setting {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+
+    /// Whether the value fits; `Err` completes the sentence that begins with the value.
+    pub(crate) fn check(&self, value: &str) -> Result<(), String> {
+        match self.kind {
+            Kind::Text => Ok(()),
+            Kind::Boolean => boolean(value)
+                .map(drop)
+                .ok_or_else(|| "is neither yes nor no".to_owned()),
+            Kind::Number(min) => match value.parse::<u32>() {
+                Ok(number) if number >= min => Ok(()),
+                _ => Err(format!("is not a whole number of at least {min}")),
+            },
+            Kind::Character => match value.as_bytes() {
+                [byte] if byte.is_ascii_graphic() => Ok(()),
+                _ => Err("is not exactly one ASCII character".to_owned()),
+            },
+            Kind::Choice(choices) if choices.contains(&value) => Ok(()),
+            Kind::Choice(choices) => Err(format!("is none of: {}", choices.join(", "))),
+            Kind::Words if words(value).next().is_some() => Ok(()),
+            Kind::Words => Err("must not be empty".to_owned()),
+            Kind::Flags(known) => match words(value).find(|word| !known.contains(word)) {
+                None => Ok(()),
+                Some(word) => Err(format!(
+                    "has the unknown word {word}; known are: {}",
+                    known.join(", ")
+                )),
+            },
+        }
+    }
+}
+
+/// `yes`, `no` and the other spellings that Dovecot takes.
+pub(crate) fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "y" | "true" | "1" => Some(true),
+        "no" | "n" | "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The words of a list.
+pub(crate) fn words(value: &str) -> impl Iterator<Item = &str> {
+    value
+        .split([' ', ',', '\t'])
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fit_their_own_settings() {
+        for setting in SETTINGS {
+            assert_eq!(setting.check(setting.default), Ok(()), "{}", setting.name);
+            assert!(setting.doc.ends_with('.'), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for (setting, value) in [
+            (MAIL_FSYNC, "sometimes"),
+            (MAIL_MAX_LOCK_TIMEOUT, "-1"),
+            (DSYNC_COMMIT_MSGS_INTERVAL, "0"),
+            (DSYNC_ALT_CHAR, ""),
+            (DSYNC_ALT_CHAR, "ab"),
+            (DSYNC_ALT_CHAR, "ä"),
+            (DSYNC_HASHED_HEADERS, " ,"),
+            (DSYNC_FEATURES, "empty-header-workaround,fast"),
+            (MAILBOX_LIST_INDEX, "maybe"),
+        ] {
+            assert!(setting.check(value).is_err(), "{} = {value}", setting.name);
+        }
+    }
+}
