@@ -1,0 +1,393 @@
+//! What can be typed: the one definition behind `--help`, manual pages and completions.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+/// The definition of the command, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Keep two Maildirs equal, both on this host:
+    dsync sync --source maildir:~/Maildir maildir:/srv/copy/joe
+  Two-way with another host; there runs dsync-server:
+    dsync -v sync ssh mail.example.org dsync-server
+  The same, the other side is a Dovecot:
+    dsync sync ssh root@mail.example.org doveadm dsync-server -u joe
+  Make a backup (the destination becomes equal to the source), then restore it:
+    dsync backup maildir:/srv/backup/joe
+    dsync backup -R maildir:/srv/backup/joe
+  Run often, and look only at what changed since the last time:
+    dsync sync -s \"$(cat state)\" ssh host dsync-server > state.new && mv state.new state
+
+Exit codes:
+  0 done, 2 done but run it again (something changed meanwhile, or single messages had problems),
+  64 wrong usage, 65 impossible or damaged data, 67 unknown user, 68 not found,
+  73 over quota or disk full, 75 failed, try again, 77 no permission, 78 configuration";
+
+const SYNC_EXAMPLES: &str = "\
+DESTINATION is one of
+  maildir:PATH            a mail location on this host (also with options: maildir:PATH:LAYOUT=fs)
+  PROGRAM [ARGUMENT...]   a command that speaks dsync on its stdin and stdout; if the last word is
+                          not dsync-server, that word is added, as doveadm does
+Options end where DESTINATION begins: everything after it belongs to the command.
+
+Examples:
+  dsync sync maildir:/srv/copy/joe
+  dsync sync ssh mail.example.org dsync-server -o mail_location=maildir:~/Maildir
+  dsync sync -m INBOX -t 30days ssh mail.example.org doveadm dsync-server -u joe
+  dsync sync -1 maildir:/srv/archive        only add, delete nothing in the destination";
+
+const BACKUP_EXAMPLES: &str = "\
+The destination becomes equal to the source: what was changed there is undone, what exists only
+there is deleted. With -R the other side is the source and the own store is overwritten.
+
+DESTINATION is a mail location (maildir:PATH) or a command that speaks dsync on its stdin and
+stdout; see dsync sync --help.
+
+Examples:
+  dsync backup maildir:/srv/backup/joe
+  dsync backup ssh backup.example.org dsync-server -o mail_location=maildir:/srv/backup/joe
+  dsync backup -R maildir:/srv/backup/joe   restore";
+
+/// Synchronises mailboxes: two-way without losing changes of either side, or as a backup.
+///
+/// Speaks the dsync protocol of Dovecot 2.3 and 2.4: the other side may be dsync-server or a
+/// Dovecot. UIDs, flags, keywords, dates, GUIDs and subscriptions are kept.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "dsync",
+    version,
+    after_help = EXAMPLES,
+    args_override_self = true,
+    infer_long_args = true,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    subcommand_required = true
+)]
+pub struct Cli {
+    /// Options for every command.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// Options for every command, before or after its name.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GlobalArguments {
+    /// Read settings from this TOML file
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Set a setting, such as mail_location=maildir:~/Maildir; may be repeated
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE", global = true)]
+    pub option: Vec<String>,
+
+    /// Say what is done: one line for each mailbox
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+
+    /// Say everything, on both sides
+    #[arg(short = 'D', long, global = true)]
+    pub debug: bool,
+
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Print the result as one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// No progress bar, also on a terminal
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// Bring the changes of both sides together
+    #[command(alias = "mirror", after_help = SYNC_EXAMPLES)]
+    Sync(SyncCommand),
+
+    /// Make the destination equal to the source
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup(SyncArguments),
+
+    /// Run the program dsync-server with these arguments (see dsync-server --help)
+    #[command(alias = "server", hide = true, disable_help_flag = true)]
+    DsyncServer {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Arguments of `sync`.
+#[derive(Args, Clone, Debug)]
+pub struct SyncCommand {
+    /// One way: the destination gets the changes, nothing is deleted there
+    #[arg(short = '1', long = "oneway-sync", help_heading = "What is done")]
+    pub one_way: bool,
+
+    /// All others.
+    #[command(flatten)]
+    pub common: SyncArguments,
+}
+
+/// Arguments of `sync` and `backup`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SyncArguments {
+    /// The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists
+    #[arg(long, value_name = "LOCATION")]
+    pub source: Option<String>,
+
+    /// Whose mail: fills in %u in settings and finds the home directory
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// The other side is the source, the own store the destination (backup and -1)
+    #[arg(short = 'R', long, help_heading = "What is done")]
+    pub reverse_sync: bool,
+
+    /// Compare everything, also where the counters of both sides are equal
+    #[arg(short = 'f', long, help_heading = "What is done")]
+    pub full_sync: bool,
+
+    /// State printed by an earlier run, or '' for the first; the new state is printed on stdout
+    #[arg(short, long, value_name = "STATE", help_heading = "What is done")]
+    pub state: Option<String>,
+
+    /// Purge the other side's storage afterwards (mdbox)
+    #[arg(short = 'P', long, help_heading = "What is done")]
+    pub purge_remote: bool,
+
+    /// Only this mailbox, pattern (Work/*) or special use (\Sent); '' for names without mail
+    #[arg(short, long, value_name = "NAME", help_heading = "Which mail")]
+    pub mailbox: Option<String>,
+
+    /// Only the mailbox with this GUID; '' for names without mail
+    #[arg(short = 'g', long, value_name = "GUID", help_heading = "Which mail")]
+    pub mailbox_guid: Option<String>,
+
+    /// Not these mailboxes: a name, a mask (Spam*) or a special use (\Trash); may be repeated
+    #[arg(short = 'x', long, value_name = "MASK", help_heading = "Which mail")]
+    pub exclude_mailbox: Vec<String>,
+
+    /// Only the namespace with this prefix; may be repeated
+    #[arg(short, long, value_name = "PREFIX", help_heading = "Which mail")]
+    pub namespace: Vec<String>,
+
+    /// All visible namespaces (with a command as destination)
+    #[arg(short = 'N', long, help_heading = "Which mail")]
+    pub all_namespaces: bool,
+
+    /// Only messages received since: 2026-11-24, 24-Nov-2026, Unix time, or an age (30days)
+    #[arg(
+        short = 't',
+        long,
+        value_name = "DATE",
+        allow_hyphen_values = true,
+        help_heading = "Which mail"
+    )]
+    pub sync_since_time: Option<String>,
+
+    /// Only messages received until then
+    #[arg(
+        short = 'e',
+        long,
+        value_name = "DATE",
+        allow_hyphen_values = true,
+        help_heading = "Which mail"
+    )]
+    pub sync_until_time: Option<String>,
+
+    /// Only messages with this flag (\Flagged) or keyword; with a leading - those without it
+    #[arg(
+        short = 'O',
+        long,
+        value_name = "FLAG",
+        allow_hyphen_values = true,
+        help_heading = "Which mail"
+    )]
+    pub sync_flags: Option<String>,
+
+    /// Only messages of at most this size, such as 500K or 20M
+    #[arg(
+        short = 'I',
+        long,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Which mail"
+    )]
+    pub sync_max_size: Option<String>,
+
+    /// Virtual mailbox with all messages, from which the other side copies instead of fetching
+    #[arg(short, long, value_name = "NAME", help_heading = "Which mail")]
+    pub all_mailbox: Option<String>,
+
+    /// Allow one run per user at a time, and wait this many seconds for another one to end
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SECONDS",
+        allow_hyphen_values = true,
+        help_heading = "How"
+    )]
+    pub lock_timeout: Option<String>,
+
+    /// Give up when nothing was sent or received for this long (default 600)
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "SECONDS",
+        allow_hyphen_values = true,
+        help_heading = "How"
+    )]
+    pub timeout: Option<String>,
+
+    /// Append everything that is sent and received to this file
+    #[arg(short, long, value_name = "PATH", help_heading = "How")]
+    pub rawlog: Option<PathBuf>,
+
+    /// Setting for the destination only, if it is a location; may be repeated
+    #[arg(short = 'p', long, value_name = "NAME=VALUE", help_heading = "How")]
+    pub destination_option: Vec<String>,
+
+    /// Accepted for doveadm's sake: marks a run that nobody started by hand
+    #[arg(short = 'U', long, hide = true)]
+    pub replicator_notify: bool,
+
+    /// Accepted for doveadm's sake.
+    #[arg(long, hide = true)]
+    pub no_userdb_lookup: bool,
+
+    /// Not supported yet.
+    #[arg(short = 'd', long, hide = true)]
+    pub default_destination: bool,
+
+    /// Not supported yet.
+    #[arg(short = 'A', long, hide = true)]
+    pub all_users: bool,
+
+    /// Not supported yet.
+    #[arg(short = 'F', long, hide = true)]
+    pub user_file: Option<PathBuf>,
+
+    /// Not supported yet.
+    #[arg(short = 'S', long, hide = true)]
+    pub socket_path: Option<String>,
+
+    /// The other side: a mail location, or a command with its arguments
+    #[arg(
+        value_name = "DESTINATION",
+        trailing_var_arg = true,
+        action = ArgAction::Append
+    )]
+    pub destination: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    fn sync(arguments: &[&str]) -> SyncCommand {
+        let all = ["dsync"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().action {
+            Action::Sync(command) => command,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_destination() {
+        let command = sync(&[
+            "sync",
+            "-f",
+            "ssh",
+            "-v",
+            "host",
+            "--",
+            "-R",
+            "dsync-server",
+        ]);
+        assert!(command.common.full_sync && !command.common.reverse_sync);
+        assert_eq!(
+            command.common.destination,
+            ["ssh", "-v", "host", "--", "-R", "dsync-server"]
+        );
+    }
+
+    #[test]
+    fn the_last_value_wins_and_lists_grow() {
+        let command = sync(&[
+            "mirror", "-m", "a", "-f", "-f", "-m", "b", "-x", "c", "-x", "d", "-s", "", "dest",
+        ]);
+        assert_eq!(command.common.mailbox.as_deref(), Some("b"));
+        assert_eq!(command.common.exclude_mailbox, ["c", "d"]);
+        assert_eq!(command.common.state.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn values_may_begin_with_a_hyphen_and_long_names_may_be_short() {
+        let command = sync(&[
+            "sync",
+            "-O",
+            "-\\Seen",
+            "-l",
+            "-5",
+            "--full",
+            "--sync-si",
+            "1d",
+            "x",
+        ]);
+        assert_eq!(command.common.sync_flags.as_deref(), Some("-\\Seen"));
+        assert_eq!(command.common.lock_timeout.as_deref(), Some("-5"));
+        assert_eq!(command.common.sync_since_time.as_deref(), Some("1d"));
+        assert!(command.common.full_sync);
+    }
+
+    #[test]
+    fn global_options_stand_on_either_side() {
+        for arguments in [
+            ["dsync", "-Dv", "-o", "a=1", "-o", "b=2", "sync", "x"],
+            ["dsync", "sync", "-Dv", "-o", "a=1", "-o", "b=2", "x"],
+        ] {
+            let global = Cli::try_parse_from(arguments).unwrap().global;
+            assert!(global.debug && global.verbose);
+            assert_eq!(global.option, ["a=1", "b=2"], "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        for arguments in [
+            &["dsync", "sync", "-Z", "x"][..],
+            &["dsync", "backup", "-1", "x"],
+            &["dsync", "frobnicate"],
+            &["dsync"],
+        ] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_keeps_its_arguments() {
+        let cli = Cli::try_parse_from(["dsync", "server", "-u", "joe", "--help"]).unwrap();
+        match cli.action {
+            Action::DsyncServer { arguments } => assert_eq!(arguments, ["-u", "joe", "--help"]),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The `dsync` command line: what can be typed, and what it means.
+//!
+//! The program itself is `main.rs`. This library holds what other tools need too: the definition
+//! of the command ([`command`]), from which manual pages and completions are made, and the pure
+//! steps from what was typed to what shall be done.
+
+mod cli;
+mod destination;
+mod options;
+mod usage;
+pub mod values;
+
+pub use cli::{Action, Cli, SyncArguments, command};
+pub use destination::{Destination, parse as parse_destination};
+pub use options::{OutputOptions, RunOptions};
+pub use usage::UsageError;
