@@ -1,1 +1,23 @@
-//! Filled in next.
+//! The asynchronous edge: moves bytes or items between a brain and its peer.
+//!
+//! * [`drive`]: one brain, a codec and a byte stream.
+//! * [`drive_local`]: two brains in one process, no codec.
+//! * [`RemoteCommand`]: a peer that is a command on this host, such as `ssh`.
+//! * [`Rawlog`]: a copy of everything that is sent and received.
+//!
+//! Nothing here knows mail, prints, or reads the environment.
+
+mod command;
+mod fault;
+mod link;
+mod local;
+mod rawlog;
+mod session;
+mod signals;
+
+pub use command::{CommandEnd, RemoteCommand, SpawnError};
+pub use fault::{Ending, Role, first_line};
+pub use local::{LocalOutcome, drive_local};
+pub use rawlog::Rawlog;
+pub use session::{Session, SessionOptions, drive};
+pub use signals::{Hangup, stop_signal};

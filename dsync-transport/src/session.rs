@@ -1,0 +1,379 @@
+//! One brain and a byte stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dsync_engine::{Brain, Outcome, Peer, Poll, RunError};
+use dsync_proto::items::Item;
+use dsync_proto::types::MailErrorClass;
+use dsync_proto::wire::{Decoder, Encoder};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use crate::fault::{self, Role};
+use crate::link::{Event, Link, Until};
+use crate::local::{crashed, stopped};
+use crate::rawlog::Way;
+use crate::{Ending, Rawlog};
+
+/// Encoded items are handed to the writer in pieces of about this size.
+const FLUSH_BYTES: usize = 32 * 1024;
+
+/// Room for one read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Slices of a body from this size on are sent as they are; smaller ones are copied together.
+const SLICE_BYTES: usize = 4 * 1024;
+
+/// How much of the beginning is kept, to show what a stranger said.
+const HEAD_BYTES: usize = 1024;
+
+/// How long the last words of a failed run may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What a session needs to know besides the brain.
+#[derive(Debug)]
+pub struct SessionOptions {
+    /// Which side this is.
+    pub role: Role,
+    /// Name of the peer in messages, until it has told its host name: `remote` for a command,
+    /// `local` for a server's client (`spec/wire.md` 12.1).
+    pub peer_name: String,
+    /// Without a byte in or out for this long the run fails.
+    pub timeout: Duration,
+    /// Gets a copy of the stream.
+    pub rawlog: Option<Rawlog>,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Session {
+    /// The brain's verdict.
+    pub outcome: Outcome,
+    /// What ended the stream.
+    pub ending: Ending,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Reads and forgets what the peer still says, so that it can end in peace.
+    _drain: Drain,
+}
+
+#[derive(Debug)]
+struct Drain(JoinHandle<()>);
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a brain on a byte stream until it is finished.
+///
+/// The brain and the codec work on a thread of their own. Two tasks read and write, always at
+/// the same time: both peers may send long bodies at once, and a side that wrote without reading
+/// would wait for ever for one that does the same.
+///
+/// Everything that goes wrong with the stream ends up as the error of the outcome. When `stop`
+/// resolves (with the name of a signal), the brain stops at its next item.
+pub async fn drive<R, W>(
+    brain: Brain,
+    reader: R,
+    writer: W,
+    options: SessionOptions,
+    stop: impl Future<Output = &'static str>,
+) -> Session
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let link = Arc::new(Link::new());
+    let drain = Drain(tokio::spawn(read(reader, Arc::clone(&link))));
+    let mut writing = tokio::spawn(write(writer, Arc::clone(&link)));
+    let pump = Pump::new(brain, Arc::clone(&link), options);
+    let mut pumping = tokio::task::spawn_blocking(move || pump.run());
+    let result = tokio::select! {
+        result = &mut pumping => result,
+        signal = stop => {
+            link.stop(signal);
+            pumping.await
+        }
+    };
+    let (outcome, ending, bytes_in, bytes_out) =
+        result.unwrap_or_else(|_| (crashed(), Ending::Finished, 0, 0));
+    // The pump has waited already until everything is written, or gave it up.
+    link.close();
+    if tokio::time::timeout(LAST_WORDS, &mut writing)
+        .await
+        .is_err()
+    {
+        writing.abort();
+    }
+    Session {
+        outcome,
+        ending,
+        bytes_in,
+        bytes_out,
+        _drain: drain,
+    }
+}
+
+async fn read(mut reader: impl AsyncRead + Unpin, link: Arc<Link>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(READ_BYTES);
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return link.end_input(None),
+            Ok(_) => link.push_input(buffer.split().freeze()).await,
+            Err(error) => return link.end_input(Some(error.to_string())),
+        }
+    }
+}
+
+/// Dropping the writer at the end is what closes the stream.
+async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) {
+    while let Some(mut bytes) = link.next_output().await {
+        while !bytes.is_empty() {
+            let result = match writer.write(&bytes).await {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                result => result,
+            };
+            let (Ok(written), Ok(())) = (result, writer.flush().await) else {
+                // The peer is gone, perhaps because it was finished before us. What it said
+                // last is still to be read, and tells more than this error.
+                return link.break_output();
+            };
+            link.written(written);
+            let _ = bytes.split_to(written);
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+/// The brain's thread.
+struct Pump {
+    brain: Brain,
+    link: Arc<Link>,
+    options: SessionOptions,
+    decoder: Decoder,
+    encoder: Encoder,
+    output: BytesMut,
+    head: Vec<u8>,
+    peer_known: bool,
+    failed: Option<(Ending, RunError)>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Pump {
+    fn new(brain: Brain, link: Arc<Link>, options: SessionOptions) -> Self {
+        Self {
+            brain,
+            link,
+            options,
+            decoder: Decoder::default(),
+            encoder: Encoder::default(),
+            output: BytesMut::new(),
+            head: Vec::new(),
+            peer_known: false,
+            failed: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    fn run(mut self) -> (Outcome, Ending, u64, u64) {
+        let outcome = loop {
+            match self.brain.poll() {
+                Poll::Finished(outcome) => break *outcome,
+                Poll::Transmit(item) => self.transmit(&item),
+                Poll::NeedInput => {
+                    if let Some((_, error)) = &self.failed {
+                        // It was told that no input will come.
+                        break Outcome {
+                            error: Some(error.clone()),
+                            ..Outcome::default()
+                        };
+                    }
+                    self.flush();
+                    self.wait(Until::Input);
+                }
+            }
+        };
+        self.send_output();
+        self.finish();
+        let ending = self.failed.map_or(Ending::Finished, |(ending, _)| ending);
+        (outcome, ending, self.bytes_in, self.bytes_out)
+    }
+
+    fn transmit(&mut self, item: &Item) {
+        let result = match item {
+            Item::Handshake(handshake) => {
+                self.encoder.start(handshake, &mut self.output);
+                Ok(())
+            }
+            Item::BodyChunk(chunk) if chunk.len() >= SLICE_BYTES => self.transmit_body(chunk),
+            item => self.encoder.encode(item, &mut self.output),
+        };
+        if let Err(error) = result {
+            // After a failure in the middle of a body nothing can be said any more; the peer
+            // sees the end of the stream. At any other time it is a mistake of this program.
+            if self.failed.is_none() {
+                let error = RunError::local(MailErrorClass::Temporary, error.to_string());
+                self.fail((Ending::Finished, error));
+            }
+            return;
+        }
+        if self.output.len() >= FLUSH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Large pieces of a body go to the writer without being copied.
+    fn transmit_body(&mut self, chunk: &Bytes) -> Result<(), dsync_proto::wire::EncodeError> {
+        for slice in self.encoder.body_slices(chunk.clone())? {
+            if slice.len() >= SLICE_BYTES {
+                self.send_output();
+                self.send(slice);
+            } else {
+                self.output.extend_from_slice(&slice);
+            }
+        }
+        self.flush();
+        Ok(())
+    }
+
+    fn send_output(&mut self) -> bool {
+        let bytes = self.output.split().freeze();
+        self.send(bytes)
+    }
+
+    fn send(&mut self, bytes: Bytes) -> bool {
+        self.bytes_out += bytes.len() as u64;
+        if let Some(rawlog) = &mut self.options.rawlog {
+            rawlog.record(Way::Out, &bytes);
+        }
+        self.link.send(bytes)
+    }
+
+    /// Hands over the output. If there is no room for more, takes input until there is.
+    fn flush(&mut self) {
+        let mut room = self.send_output();
+        while let Some(bytes) = self.link.try_input() {
+            self.feed(bytes);
+        }
+        while !room && self.failed.is_none() {
+            room = self.wait(Until::Room);
+        }
+    }
+
+    /// Waits for one event. Returns whether there is room for output.
+    fn wait(&mut self, until: Until) -> bool {
+        match self.link.wait(until, self.options.timeout) {
+            Event::Input(bytes) => self.feed(bytes),
+            Event::Room => return true,
+            Event::End(read_error) => {
+                let failure = fault::closed(
+                    self.options.role,
+                    self.decoder.eof(),
+                    &self.head,
+                    &self.stream_state(),
+                    read_error.as_deref(),
+                );
+                self.fail(failure);
+            }
+            Event::Stop(signal) => self.fail((Ending::Stopped, stopped(signal))),
+            Event::Stalled => {
+                let failure = fault::stalled(
+                    self.options.role,
+                    &self.peer_name(),
+                    &self.stream_state(),
+                    &self.brain.state_name(),
+                    self.options.timeout,
+                );
+                self.fail(failure);
+            }
+        }
+        false
+    }
+
+    fn feed(&mut self, bytes: Bytes) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.bytes_in += bytes.len() as u64;
+        if let Some(rawlog) = &mut self.options.rawlog {
+            rawlog.record(Way::In, &bytes);
+        }
+        if !self.peer_known {
+            let room = HEAD_BYTES - self.head.len();
+            let beginning = bytes.get(..room).unwrap_or(&bytes);
+            self.head.extend_from_slice(beginning);
+        }
+        self.decoder.push(bytes);
+        while self.failed.is_none() {
+            match self.decoder.next_item() {
+                Ok(Some(item)) => self.handle(item),
+                Ok(None) => return,
+                Err(error) => {
+                    let failure = fault::damaged(
+                        self.options.role,
+                        &self.peer_name(),
+                        &self.head,
+                        self.decoder.stream_state(self.encoder.position())
+                            == "version not received",
+                        &error,
+                    );
+                    self.fail(failure);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, item: Item) {
+        if !self.peer_known
+            && let Some(peer) = self.decoder.peer()
+        {
+            self.peer_known = true;
+            self.head = Vec::new();
+            self.brain.set_peer(Peer {
+                minor: peer.minor(),
+                has_commit_interval: peer.has_commit_interval(),
+            });
+        }
+        self.brain.handle(item);
+    }
+
+    fn fail(&mut self, (ending, error): (Ending, RunError)) {
+        self.brain.fail(error.clone());
+        self.failed = Some((ending, error));
+    }
+
+    /// Waits until everything is written, for a failed run only a moment.
+    fn finish(&mut self) {
+        self.link.close();
+        let timeout = match &self.failed {
+            None => self.options.timeout,
+            Some(_) => self.options.timeout.min(LAST_WORDS),
+        };
+        // An answer other than "all is sent" means that the peer does not take it.
+        let _ = self.link.wait(Until::Sent, timeout);
+    }
+
+    fn stream_state(&self) -> String {
+        self.decoder.stream_state(self.encoder.position())
+    }
+
+    fn peer_name(&self) -> String {
+        match self.brain.peer_name() {
+            Some(name) => name
+                .to_string()
+                .chars()
+                .filter(|c| !c.is_control())
+                .collect(),
+            None => self.options.peer_name.clone(),
+        }
+    }
+}
