@@ -1,0 +1,488 @@
+//! From one mailbox to the next: what both sides say about it before messages are exchanged
+//! (`spec/brain-and-tree.md` 6).
+
+use std::time::Duration;
+
+use dsync_proto::items::{Item, MailboxInfo, MailboxState, SyncType};
+use dsync_proto::types::{Guid, MailErrorClass};
+use dsync_storage::{Created, Mailbox, MetadataUpdate, OpenMode, StorageError};
+use tracing::{debug, warn};
+
+use super::mails::{MailExchange, Terms};
+use super::states::{counters_differ, is_unchanged, takes_uid_validity};
+use super::{Brain, Opened, Phase};
+use crate::mailbox::{
+    CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, ScanError, scan,
+};
+use crate::options::{Direction, Mode};
+use crate::tree::{WalkEntry, adopt};
+use crate::{Problem, RunError};
+
+/// Wait for the lock of a mailbox when no other is asked for.
+const MAILBOX_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What came of the talk about a mailbox.
+enum Agreement {
+    /// Both sides exchange messages.
+    Exchange(Box<Scan>),
+    /// Nothing to do.
+    Equal,
+    /// Cannot be synced incrementally.
+    Desync(String),
+}
+
+impl Brain {
+    /// Client: opens the next mailbox that must be talked about and sends its `B`, or ends the
+    /// list of mailboxes.
+    pub(super) fn next_mailbox(&mut self) -> Result<(), RunError> {
+        while let Some(entry) = self.walk.next() {
+            self.environment.progress.mailboxes_done.add(1);
+            if self.start_mailbox(&entry) {
+                return Ok(());
+            }
+        }
+        self.environment.progress.set_current_mailbox("");
+        self.out.push_back(Item::EndOfList);
+        self.phase = Phase::AwaitFinish;
+        Ok(())
+    }
+
+    /// Opens a mailbox and sends its `B`; `false` if there is nothing to say about it.
+    fn start_mailbox(&mut self, entry: &WalkEntry) -> bool {
+        self.environment.progress.set_current_mailbox(&entry.name);
+        match self.open_for_client(entry) {
+            Ok(Some(opened)) => {
+                debug!(mailbox = entry.name, guid = %opened.info.mailbox_guid, "next mailbox");
+                self.out.push_back(Item::Mailbox(opened.info.clone()));
+                self.phase = Phase::AwaitMailbox(Box::new(opened));
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                self.note_problem(&entry.name, &error);
+                false
+            }
+        }
+    }
+
+    /// `None` if there is nothing to say: it vanished, or the saved state still fits.
+    fn open_for_client(&mut self, entry: &WalkEntry) -> Result<Option<Opened>, StorageError> {
+        let Some(mut mailbox) = self.open_mailbox(&entry.name)? else {
+            return Ok(None);
+        };
+        if self.is_unchanged(entry, &mailbox_info(mailbox.as_mut())?) {
+            return Ok(None);
+        }
+        mailbox.lock_for_sync(self.mailbox_lock_timeout())?;
+        mailbox.refresh()?;
+        let info = mailbox_info(mailbox.as_mut())?;
+        if self.is_unchanged(entry, &info) {
+            return Ok(None);
+        }
+        Ok(Some(Opened {
+            mailbox,
+            info,
+            entry: Some(entry.clone()),
+        }))
+    }
+
+    /// Stateful runs leave out what is as the state says: here, and as far as its tree told, at
+    /// the peer.
+    fn is_unchanged(&self, entry: &WalkEntry, info: &MailboxInfo) -> bool {
+        if self.options.sync_type != SyncType::State {
+            return false;
+        }
+        let state = self.states.get(info.mailbox_guid);
+        let peer_unchanged = entry.remote.is_none_or(|peer| {
+            peer.uid_validity == state.last_uidvalidity
+                && Some(peer.uid_next) == state.last_common_uid.checked_add(1)
+        });
+        peer_unchanged && is_unchanged(&state, info)
+    }
+
+    fn open_mailbox(&mut self, name: &str) -> Result<Option<Box<dyn Mailbox>>, StorageError> {
+        let mode = match self.direction {
+            Direction::Send => OpenMode::Read,
+            Direction::Both | Direction::Receive => OpenMode::Write,
+        };
+        let Some(store) = self.account.store_for(name) else {
+            return Ok(None);
+        };
+        match store.open(name, mode) {
+            Ok(mailbox) => Ok(Some(mailbox)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn mailbox_lock_timeout(&self) -> Duration {
+        match self.options.lock_timeout {
+            0 => MAILBOX_LOCK_TIMEOUT,
+            seconds => Duration::from_secs(seconds.into()),
+        }
+    }
+
+    /// Client: the server's answer to our `B`.
+    pub(super) fn mailbox_answer(
+        &mut self,
+        opened: Opened,
+        answer: &MailboxInfo,
+    ) -> Result<(), RunError> {
+        let mut opened = opened;
+        let guid = opened.info.mailbox_guid;
+        self.phase = Phase::Mailboxes;
+        if answer.mailbox_guid != guid {
+            return Err(RunError::peer(format!(
+                "Remote sent mailbox with a wrong GUID: {} instead of {guid}",
+                answer.mailbox_guid
+            )));
+        }
+        if answer.mailbox_ignore {
+            return Ok(());
+        }
+        if answer.mailbox_lost {
+            if self.adopt_guid_of_peer(opened)? {
+                return Ok(());
+            }
+            self.run_again(format!(
+                "Remote lost mailbox GUID {guid} (maybe it was just deleted?)"
+            ));
+            self.outcome.require_full_resync = true;
+            return Ok(());
+        }
+        match self.agree(&mut opened, answer)? {
+            Agreement::Exchange(scan) => self.start_exchange(opened, answer, *scan),
+            Agreement::Equal => {
+                self.states.insert_skipped(&opened.info);
+                Ok(())
+            }
+            // The server has begun to send already.
+            Agreement::Desync(reason) => {
+                self.outcome.require_full_resync = true;
+                Err(RunError::local(
+                    MailErrorClass::Temporary,
+                    format!(
+                        "Failed to do incremental sync for mailbox {}, run again without the \
+                         state ({reason})",
+                        opened.mailbox.name()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Client: the peer kept its own GUID of a mailbox that both sides had made by themselves.
+    /// Takes it and talks about the mailbox once more; `false` if that is not the reason.
+    fn adopt_guid_of_peer(&mut self, opened: Opened) -> Result<bool, RunError> {
+        let guid = opened.info.mailbox_guid;
+        let alias = self.guid_aliases.iter().position(|alias| alias.own == guid);
+        let (Some(index), Some(entry)) = (alias, &opened.entry) else {
+            return Ok(false);
+        };
+        let entry = entry.clone();
+        let alias = self.guid_aliases.swap_remove(index);
+        drop(opened);
+        adopt(&mut self.account, &alias)?;
+        Ok(self.start_mailbox(&entry))
+    }
+
+    /// Server: the client wants to talk about this mailbox.
+    pub(super) fn answer_mailbox(&mut self, remote: &MailboxInfo) -> Result<(), RunError> {
+        let guid = remote.mailbox_guid;
+        let Some(mut opened) = self.open_for_server(guid)? else {
+            let ignore = self.direction == Direction::Send && self.options.mode == Mode::OneWay;
+            if !ignore {
+                self.run_again(format!("Mailbox GUID {guid} was lost"));
+            }
+            self.answer_lost(guid, ignore);
+            return Ok(());
+        };
+        self.environment.progress.mailboxes_done.add(1);
+        self.environment
+            .progress
+            .set_current_mailbox(opened.mailbox.name());
+        match self.agree(&mut opened, remote)? {
+            Agreement::Exchange(scan) => {
+                self.out.push_back(Item::Mailbox(opened.info.clone()));
+                self.start_exchange(opened, remote, *scan)
+            }
+            Agreement::Equal => {
+                self.out.push_back(Item::Mailbox(opened.info));
+                Ok(())
+            }
+            Agreement::Desync(reason) => {
+                let name = opened.mailbox.name();
+                warn!("incremental sync of mailbox {name} is impossible ({reason})");
+                self.run_again(format!("Incremental sync failed: {reason}"));
+                self.outcome.require_full_resync = true;
+                self.answer_lost(guid, false);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer_lost(&mut self, guid: Guid, ignore: bool) {
+        self.out.push_back(Item::Mailbox(MailboxInfo {
+            mailbox_guid: guid,
+            mailbox_lost: !ignore,
+            mailbox_ignore: ignore,
+            ..MailboxInfo::default()
+        }));
+    }
+
+    /// A mailbox that cannot be opened is answered as lost: the others go on.
+    fn open_for_server(&mut self, guid: Guid) -> Result<Option<Opened>, RunError> {
+        if let Some(index) = self
+            .guid_aliases
+            .iter()
+            .position(|alias| alias.wanted == guid)
+        {
+            adopt(&mut self.account, &self.guid_aliases.swap_remove(index))?;
+        }
+        let Some((_, name)) = self.account.find_guid(guid)? else {
+            return Ok(None);
+        };
+        let timeout = self.mailbox_lock_timeout();
+        let opened = self.open_mailbox(&name).and_then(|mailbox| {
+            let Some(mut mailbox) = mailbox else {
+                return Ok(None);
+            };
+            mailbox.lock_for_sync(timeout)?;
+            mailbox.refresh()?;
+            let info = mailbox_info(mailbox.as_mut())?;
+            Ok(Some(Opened {
+                mailbox,
+                info,
+                entry: None,
+            }))
+        });
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => {
+                self.note_problem(&name, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Decides with the two `B` what is done (6.3 to 6.5). Both sides come to the same result.
+    fn agree(&mut self, opened: &mut Opened, remote: &MailboxInfo) -> Result<Agreement, RunError> {
+        let wanted = match self.options.sync_type {
+            SyncType::Changed => counters_differ(&opened.info, remote),
+            SyncType::Full | SyncType::State => true,
+        };
+        let state = self.states.get(opened.info.mailbox_guid);
+        let differs = opened.info.uid_validity != remote.uid_validity;
+        let new_uid_validity =
+            takes_uid_validity(&opened.info, remote) && self.direction != Direction::Send;
+        if new_uid_validity {
+            opened.mailbox.update_metadata(MetadataUpdate {
+                uid_validity: Some(remote.uid_validity),
+                ..MetadataUpdate::default()
+            })?;
+            opened.mailbox.commit()?;
+        }
+        if differs && state.last_common_uid > 0 {
+            let reason = "UIDVALIDITY changed during a stateful sync, need to restart";
+            return Ok(Agreement::Desync(reason.into()));
+        }
+        if !wanted || self.options.tree_only {
+            return Ok(Agreement::Equal);
+        }
+        let status = opened.mailbox.status()?;
+        match scan(opened.mailbox.as_mut(), status, &state) {
+            Ok(scan) => Ok(Agreement::Exchange(Box::new(scan))),
+            Err(ScanError::Desync(reason)) => Ok(Agreement::Desync(reason)),
+            Err(ScanError::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    fn start_exchange(
+        &mut self,
+        opened: Opened,
+        remote: &MailboxInfo,
+        scan: Scan,
+    ) -> Result<(), RunError> {
+        let Opened { mailbox, info, .. } = opened;
+        let direction = self.direction;
+        let terms = Terms {
+            direction,
+            requests: self.requests,
+            attributes: self.peer.minor >= 1,
+        };
+        let save_guids =
+            |info: &MailboxInfo| info.have_save_guids || (self.peer.minor < 2 && info.have_guids);
+        let (own, peer) = (&info, remote);
+        let export_guids = save_guids(peer)
+            && (own.have_save_guids || (direction == Direction::Send && own.have_guids));
+        let import_guids = own.have_save_guids
+            && (save_guids(peer) || (direction == Direction::Receive && peer.have_guids));
+        let hashes = HashSettings {
+            headers: self.options.hashed_headers.clone(),
+            version: if self.peer.minor >= 4 { 3 } else { 1 },
+        };
+        let filters = &self.options.filters;
+        let export = ExportOptions {
+            mails_have_guids: export_guids,
+            send_all_unasked: !self.requests,
+            with_received: filters.by_date(),
+            with_virtual_size: filters.max_size > 0,
+            no_header_hashes: peer.messages_count == 0,
+            hashes: hashes.clone(),
+            peer_is_dovecot: !self.peer_is_ours,
+        };
+        let import = ImportOptions {
+            is_master: self.is_client,
+            revert: direction == Direction::Receive && self.options.mode == Mode::Backup,
+            mails_have_guids: import_guids,
+            guid128_only: own.have_only_guid128 || peer.have_only_guid128,
+            want_requests: self.requests,
+            remote: remote.clone(),
+            filters: filters.clone(),
+            safe_filters: true,
+            hashes,
+            empty_hdr_workaround: self.options.empty_hdr_workaround,
+            commit: CommitInterval::default(),
+        };
+        let progress = std::sync::Arc::clone(&self.environment.progress);
+        progress.mailboxes_synced.add(1);
+        let exchange = MailExchange::new(mailbox, info, scan, terms, export, import, progress)?;
+        self.phase = Phase::Mails(Box::new(exchange));
+        Ok(())
+    }
+
+    /// Makes the destination of a backup anew where Dovecot would delete it and fail.
+    ///
+    /// Killed after the deletion: the next run finds no mailbox, or an empty one, and fills it.
+    pub(super) fn empty_and_restart(
+        &mut self,
+        exchange: MailExchange,
+    ) -> Result<MailExchange, RunError> {
+        let name = exchange.mailbox.name().to_owned();
+        let guid = exchange.local.mailbox_guid;
+        let uid_validity = exchange.remote_uid_validity();
+        warn!("mailbox {name} differs from its source; emptying and refilling it");
+        let timeout = self.mailbox_lock_timeout();
+        let Some(store) = self.account.store_for(&name) else {
+            return Err(RunError::local(
+                MailErrorClass::NotFound,
+                format!("no mailbox {name}"),
+            ));
+        };
+        exchange.restart(|| {
+            store.delete_mailbox(guid)?;
+            if store.create_mailbox(&name, Some(guid), Some(uid_validity))? == Created::Existed {
+                store.set_guid(&name, guid)?;
+            }
+            let mut mailbox = store.open(&name, OpenMode::Write)?;
+            mailbox.lock_for_sync(timeout)?;
+            let status = mailbox.refresh()?;
+            if status.uid_validity != uid_validity {
+                let uid_validity = Some(uid_validity);
+                mailbox.update_metadata(MetadataUpdate {
+                    uid_validity,
+                    ..Default::default()
+                })?;
+                mailbox.commit()?;
+            }
+            let status = mailbox.status()?;
+            let state = MailboxState {
+                mailbox_guid: guid,
+                ..MailboxState::default()
+            };
+            match scan(mailbox.as_mut(), status, &state) {
+                Ok(scan) => Ok((mailbox, scan)),
+                Err(ScanError::Storage(error)) => Err(error.into()),
+                Err(ScanError::Desync(reason)) => {
+                    Err(RunError::local(MailErrorClass::Temporary, reason))
+                }
+            }
+        })
+    }
+
+    /// When everything of a mailbox is through: commit, tell the result.
+    pub(super) fn finish_exchange(&mut self, exchange: &mut MailExchange) -> Result<(), RunError> {
+        let (mut state, result) = exchange.finish()?;
+        let name = exchange.mailbox.name().to_owned();
+        self.note_results(&result);
+        if result.require_full_resync {
+            self.outcome.require_full_resync = true;
+        }
+        if let Some(delete) = result.delete_mailbox {
+            self.outcome.require_full_resync = true;
+            self.run_again(format!(
+                "mailbox {name} cannot be made equal incrementally: {delete}"
+            ));
+        }
+        if let Some(reason) = result.changes_during_sync {
+            self.run_again(format!("mailbox {name}: {reason}"));
+        }
+        if self.outcome.require_full_resync {
+            state.last_uidvalidity = 0;
+            state.changes_during_sync = true;
+        }
+        self.own_state = Some(state);
+        self.out.push_back(Item::State(state));
+        Ok(())
+    }
+
+    /// The peer's result for the mailbox that we finished.
+    pub(super) fn peer_state(&mut self, own: &MailboxState, peer: &MailboxState) {
+        if peer.mailbox_guid != own.mailbox_guid {
+            // Dovecot would abort; nothing depends on it but the next incremental run.
+            warn!(
+                "the remote sent the state of mailbox {} instead of {}",
+                peer.mailbox_guid, own.mailbox_guid
+            );
+            self.outcome.require_full_resync = true;
+            return;
+        }
+        if peer.changes_during_sync {
+            self.run_again("Remote notified that changes happened during sync".to_owned());
+        }
+        let state = super::states::common_state(own, peer);
+        self.states.insert(MailboxState {
+            changes_during_sync: false,
+            ..state
+        });
+    }
+
+    pub(super) fn note_problem(&mut self, mailbox: &str, error: &StorageError) {
+        self.outcome.problems.push(Problem {
+            mailbox: mailbox.to_owned(),
+            uid: 0,
+            guid: Default::default(),
+            reason: error.message.clone(),
+        });
+    }
+}
+
+/// The mailbox is not there any more, or cannot be selected; no reason to complain.
+fn is_gone(error: &StorageError) -> bool {
+    matches!(
+        error.class,
+        MailErrorClass::NotFound | MailErrorClass::NotPossible
+    )
+}
+
+/// A mailbox as `B` tells it, under its own GUID.
+fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> {
+    let status = mailbox.status()?;
+    let capabilities = mailbox.capabilities();
+    Ok(MailboxInfo {
+        mailbox_guid: status.guid,
+        uid_validity: status.uid_validity,
+        uid_next: status.uid_next,
+        messages_count: status.messages,
+        first_recent_uid: status.first_recent_uid,
+        highest_modseq: status.highest_modseq,
+        highest_pvt_modseq: status.highest_pvt_modseq,
+        mailbox_lost: false,
+        mailbox_ignore: false,
+        cache_fields: mailbox.cache_fields()?,
+        have_guids: capabilities.have_guids,
+        have_save_guids: capabilities.have_save_guids,
+        have_only_guid128: capabilities.have_only_guid128,
+    })
+}
