@@ -12,6 +12,7 @@ pub mod lock;
 mod log;
 mod mailbox;
 mod maildir;
+pub mod memory;
 mod message_table;
 mod names;
 mod namespace;

@@ -246,6 +246,8 @@ pub trait Mailbox: Send {
     fn save_another(&mut self, message: SaveMessage) -> Result<()>;
 
     /// Saves a copy of an existing message of this mailbox. `false` if the source is gone.
+    /// UID, GUID, flags, keywords and modseqs are those of `message`; body, dates and POP3 fields
+    /// stay those of the source.
     fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool>;
 
     /// Changes flags, keywords or modseq of a message; a message that is gone is no error.
