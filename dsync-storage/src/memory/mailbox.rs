@@ -42,6 +42,8 @@ struct Snapshot {
 #[derive(Default)]
 struct Pending {
     saves: Vec<(SaveMessage, Bytes)>,
+    /// Body of the last save that was finished.
+    last_body: Option<Bytes>,
     flags: Vec<(Uid, FlagUpdate)>,
     expunges: Vec<Uid>,
     attributes: Vec<(AttributeName, Option<AttributeData>)>,
@@ -277,12 +279,22 @@ impl Mailbox for MemoryMailbox {
         } else {
             body
         };
-        self.pending.saves.push((message, body.into()));
+        let body = Bytes::from(body);
+        self.pending.last_body = Some(body.clone());
+        self.pending.saves.push((message, body));
         Ok(())
     }
 
     fn save_abort(&mut self) {
         self.saving = None;
+    }
+
+    fn save_another(&mut self, message: SaveMessage) -> Result<()> {
+        self.writable()?;
+        let body = self.pending.last_body.clone();
+        let body = body.ok_or_else(|| no_save(&self.name))?;
+        self.pending.saves.push((message, body));
+        Ok(())
     }
 
     fn copy(&mut self, source: Uid, mut message: SaveMessage) -> Result<bool> {
