@@ -6,11 +6,14 @@
 //! * [`types`]: identifiers and flags that every layer shares.
 //! * [`items`]: one struct per line of the protocol.
 //! * [`wire`]: bytes of a session to items and back.
+//! * [`state_string`]: what a client remembers between runs.
 //! * [`header_hash`]: how messages without GUIDs are recognised.
 //! * [`limits`]: what a peer may make us hold in memory.
 
+mod describe;
 pub mod header_hash;
 pub mod items;
 pub mod limits;
+pub mod state_string;
 pub mod types;
 pub mod wire;
