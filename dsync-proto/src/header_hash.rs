@@ -307,6 +307,6 @@ fn is_special(byte: u8) -> bool {
     match byte {
         b'\t' | b'\n' => false,
         b'?' => true,
-        _ => byte < 0x20 || byte >= 0x7f,
+        _ => !(0x20..0x7f).contains(&byte),
     }
 }

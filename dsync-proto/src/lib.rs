@@ -8,9 +8,11 @@
 //! * [`wire`]: bytes of a session to items and back.
 //! * [`state_string`]: what a client remembers between runs.
 //! * [`header_hash`]: how messages without GUIDs are recognised.
+//! * [`doveadm`]: what is said before a session over TCP.
 //! * [`limits`]: what a peer may make us hold in memory.
 
 mod describe;
+pub mod doveadm;
 pub mod header_hash;
 pub mod items;
 pub mod limits;

@@ -34,6 +34,9 @@ pub const DOVEADM_COMMAND: usize = 1024 * 1024;
 /// Longest handshake line that a doveadm client accepts, as in Dovecot.
 pub const DOVEADM_HANDSHAKE: usize = 32 * 1024;
 
+/// Longest answer to a doveadm command, printed fields included.
+pub const DOVEADM_REPLY: usize = 64 * 1024 * 1024;
+
 /// Longest line of the doveadm log channel; the rest of a longer one is cut off.
 pub const DOVEADM_LOG: usize = 64 * 1024;
 

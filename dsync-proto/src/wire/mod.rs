@@ -24,5 +24,7 @@ pub use decoder::{Decoder, Eof, Position};
 pub use dialect::{Dialect, HeaderLine, MINOR};
 pub use encoder::{EncodeError, Encoder};
 pub use error::DecodeError;
+pub(crate) use error::excerpt;
 pub use escape::{escape_into, unescape};
+pub(crate) use number::parse_u32;
 pub use peer::PeerInfo;
