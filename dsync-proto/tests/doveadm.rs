@@ -1,5 +1,7 @@
 //! The doveadm protocol, on captured connections and on tables.
 
+#![allow(clippy::unwrap_used)] // clippy knows only test functions, not their helpers
+
 mod common;
 
 use bytes::Bytes;

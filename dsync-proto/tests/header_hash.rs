@@ -1,5 +1,7 @@
 //! Header hashes of real Dovecots (`spec/transcripts/hdr-hash-vectors.json`).
 
+#![allow(clippy::unwrap_used)] // clippy knows only test functions, not their helpers
+
 mod common;
 
 use base64::Engine;

@@ -1,5 +1,7 @@
 //! State strings (`spec/wire.md` 10).
 
+#![allow(clippy::unwrap_used)] // clippy knows only test functions, not their helpers
+
 mod common;
 
 use base64::Engine;

@@ -1,5 +1,7 @@
 //! Every captured session decodes, and encodes back to the same bytes.
 
+#![allow(clippy::unwrap_used)] // clippy knows only test functions, not their helpers
+
 mod common;
 
 use common::{CUTS, Cut, decode, encode, join_bodies, raw_files};
