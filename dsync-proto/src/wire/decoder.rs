@@ -304,7 +304,9 @@ impl Decoder {
             }
             Some((b'.', [])) => Item::EndOfList,
             Some((b'H', rest)) if in_handshake => self.parse_item(b'H', rest)?,
-            Some((letter, rest)) if !in_handshake => self.parse_item(*letter, rest)?,
+            Some((letter, rest)) if !in_handshake && *letter != b'H' => {
+                self.parse_item(*letter, rest)?
+            }
             other => {
                 return Err(DecodeError::UnexpectedInput {
                     got: other.map(|(letter, _)| *letter),

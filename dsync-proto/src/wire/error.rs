@@ -45,7 +45,7 @@ pub enum DecodeError {
         expected: Option<u8>,
     },
     /// A required key is absent in an item.
-    #[error("Invalid input to {item}: Missing required field {key}")]
+    #[error("{}: Missing required field {key}", InvalidInput(item))]
     MissingField {
         /// Name of the item type.
         item: &'static str,
@@ -126,6 +126,17 @@ impl std::fmt::Display for Expected {
         match self.0 {
             None => Ok(()),
             Some(byte) => write!(f, " != {}", byte.escape_ascii()),
+        }
+    }
+}
+
+struct InvalidInput<'a>(&'a str);
+
+impl std::fmt::Display for InvalidInput<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            "mailbox_cache_field" => f.write_str("mailbox: cache_field: Invalid input"),
+            item => write!(f, "Invalid input to {item}"),
         }
     }
 }

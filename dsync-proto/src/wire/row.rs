@@ -110,6 +110,7 @@ impl Row {
             let range = self.values.get(usize::from(*key))?.clone()?;
             self.text.get(range)
         };
+        let value_is_empty = |key: Option<&u16>| key.and_then(value).is_some_and(<[u8]>::is_empty);
         let positions = layout.positions();
         let used = positions
             .iter()
@@ -120,6 +121,10 @@ impl Row {
                 out.put_u8(b'\t');
             }
             out.put_slice(value(key).unwrap_or(b"\x02"));
+        }
+        // A single empty value looks like no values, unless an absent one follows.
+        if used == 1 && positions.len() > 1 && value_is_empty(positions.first()) {
+            out.put_slice(b"\t\x02");
         }
     }
 }
