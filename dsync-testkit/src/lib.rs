@@ -12,3 +12,6 @@
 )]
 
 pub mod conformance;
+pub mod fault;
+pub mod mail;
+pub mod random;
