@@ -15,3 +15,4 @@ pub mod conformance;
 pub mod fault;
 pub mod mail;
 pub mod random;
+pub mod simulator;
