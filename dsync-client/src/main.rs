@@ -69,6 +69,7 @@ fn start(cli: Cli, output: OutputOptions, console: &Console) -> Result<u8, Failu
     }
     let now = jiff::Timestamp::now();
     let options = RunOptions::new(mode, &arguments, &settings, output.debug, now)?;
+    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
     let inputs = Inputs {
         command,
         options,
@@ -78,7 +79,7 @@ fn start(cli: Cli, output: OutputOptions, console: &Console) -> Result<u8, Failu
             user: env::var("USER").ok(),
             home: env::var_os("HOME").map(PathBuf::from),
         },
-        host_domain: dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok()),
+        host_domain,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

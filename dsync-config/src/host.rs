@@ -2,12 +2,16 @@
 
 use std::fs;
 
+use crate::{HOSTNAME, Settings};
+
 /// The name that Dovecot would use: `DOVECOT_HOSTDOMAIN` if the program found it in its
-/// environment, else the canonical name of this host, as far as `/etc/hosts` knows it
-/// (`spec/brain-and-tree.md` 4.1).
-pub fn host_domain(from_environment: Option<String>) -> String {
+/// environment, else the setting `hostname`, else the canonical name of this host, as far as
+/// `/etc/hosts` knows it (`spec/brain-and-tree.md` 4.1).
+pub fn host_domain(from_environment: Option<String>, settings: &Settings) -> String {
     from_environment
-        .filter(|name| !name.is_empty())
+        .into_iter()
+        .chain([settings.text(&HOSTNAME).to_owned()])
+        .find(|name| !name.is_empty())
         .unwrap_or_else(|| {
             let name = host_name();
             let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -54,7 +58,16 @@ mod tests {
 
     #[test]
     fn the_environment_wins() {
-        assert_eq!(host_domain(Some("a.example".into())), "a.example");
-        assert_eq!(host_domain(Some(String::new())), host_domain(None));
+        let mut settings = Settings::default();
+        let own = host_domain(None, &settings);
+        assert!(!own.is_empty());
+        assert_eq!(host_domain(Some(String::new()), &settings), own);
+        let origin = crate::Origin::Argument("-o");
+        settings.assign("hostname=b.example", &origin).unwrap();
+        assert_eq!(host_domain(None, &settings), "b.example");
+        assert_eq!(
+            host_domain(Some("a.example".into()), &settings),
+            "a.example"
+        );
     }
 }

@@ -84,7 +84,7 @@ fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
         home: env::var_os("HOME").map(PathBuf::from),
     };
     let user = User::find(cli.user.as_deref(), &login, &settings)?;
-    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok());
+    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
     let account = AccountOptions {
         settings: &settings,
         user: &user,

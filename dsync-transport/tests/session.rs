@@ -1,4 +1,5 @@
-//! Whole sessions between two brains, and with peers that do not behave.
+//! Sessions with peers that do not behave.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::io::Cursor;
 use std::time::Duration;
