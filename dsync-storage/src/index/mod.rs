@@ -48,6 +48,9 @@ mod state;
 mod store;
 mod transaction;
 
+#[cfg(test)]
+mod tests;
+
 pub use cache::cache_fields;
 pub use extension::{Extension, ExtensionSpec};
 pub use header::{HeaderField, IndexHeader};

@@ -108,23 +108,41 @@ pub(crate) struct InvalidRecord {
 /// Walks over the complete records of a log.
 ///
 /// Stops without an error where a record or a transaction is not completely there: it is still
-/// being written, or its writer died (`spec/dovecot-index.md` 4.3).
+/// being written, or its writer died (`spec/dovecot-index.md` 4.3). An unfinished record inside
+/// a complete transaction is damage.
 pub(crate) struct RecordReader<'a> {
     data: &'a [u8],
     /// File offset of the first byte of `data`.
     base: u32,
     at: usize,
+    /// End of the transaction that we are in.
+    boundary: usize,
 }
 
 impl<'a> RecordReader<'a> {
     /// `data` starts at this offset of the file, at a record.
     pub(crate) fn new(data: &'a [u8], base: u32) -> Self {
-        Self { data, base, at: 0 }
+        Self {
+            data,
+            base,
+            at: 0,
+            boundary: 0,
+        }
     }
 
     /// File offset behind the last complete record.
     pub(crate) fn offset(&self) -> u32 {
         self.base + self.at as u32
+    }
+
+    /// The last item: nothing can be read behind damage.
+    fn invalid(&mut self, kind: u32, reason: &'static str) -> InvalidRecord {
+        self.data = &[];
+        InvalidRecord {
+            offset: self.offset(),
+            kind,
+            reason,
+        }
     }
 }
 
@@ -133,11 +151,11 @@ impl<'a> Iterator for RecordReader<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.data.get(self.at..)?;
-        let size = decode_offset(array_at(rest, 0)?) as usize;
-        let bits = u32_at(rest, 4)?;
-        if size == 0 || size > rest.len() {
-            return None;
-        }
+        let size = array_at(rest, 0).map_or(0, decode_offset) as usize;
+        let Some(bits) = u32_at(rest, 4).filter(|_| size != 0 && size <= rest.len()) else {
+            let inside = self.at < self.boundary;
+            return inside.then(|| Err(self.invalid(0, "unfinished in a finished transaction")));
+        };
         let record = Record {
             offset: self.offset(),
             kind: RecordKind::from_bits(bits & TYPE_MASK),
@@ -146,17 +164,14 @@ impl<'a> Iterator for RecordReader<'a> {
             payload: rest.get(RECORD_HEADER..size).unwrap_or(&[]),
         };
         if let Err(reason) = validate(&record, bits & TYPE_MASK) {
-            return Some(Err(InvalidRecord {
-                offset: record.offset,
-                kind: bits & TYPE_MASK,
-                reason,
-            }));
+            return Some(Err(self.invalid(bits & TYPE_MASK, reason)));
         }
         if record.kind == Some(RecordKind::Boundary) {
             let whole = u32_at(record.payload, 0)? as usize;
             if whole > rest.len() {
                 return None;
             }
+            self.boundary = self.at + whole;
         }
         self.at += size;
         Some(Ok(record))

@@ -79,9 +79,11 @@ impl Index {
         } else {
             self.link_new_log(&header, &[], deadline)?;
         }
-        let damage = std::mem::take(&mut self.damage);
+        let mut damage = std::mem::take(&mut self.damage);
         self.load()?;
-        self.damage.extend(damage);
+        self.mended = damage.len();
+        damage.append(&mut self.damage);
+        self.damage = damage;
         Ok(())
     }
 
@@ -163,6 +165,7 @@ impl Index {
     ///
     /// Killed before the rename: the old snapshot stands, a stale temporary file remains.
     fn write_snapshot(&mut self, position: SnapshotPosition) -> Result<()> {
+        self.state.header = snapshot::checked_header(&self.state);
         let bytes = snapshot::encode(&self.state, position);
         let (tmp, target) = (self.files.snapshot_tmp(), self.files.snapshot());
         files::unlink(&tmp)?;
@@ -204,12 +207,12 @@ impl Index {
 impl LockedIndex<'_> {
     /// Repairs what loading found, under the lock.
     pub(crate) fn mend(&mut self) -> Result<()> {
-        let damaged = |check: fn(&Damage) -> bool| self.index.damage.iter().any(check);
-        let (lost, new_log) = (
-            damaged(Damage::lost_something),
-            damaged(Damage::needs_new_log),
+        let open = self.index.damage.get(self.index.mended..).unwrap_or(&[]);
+        let (anything, lost, new_log) = (
+            !open.is_empty(),
+            open.iter().any(Damage::lost_something),
+            open.iter().any(Damage::needs_new_log),
         );
-        let anything = !self.index.damage.is_empty();
         if self.index.torn > 0 && !new_log {
             self.cut_tail()?;
         }
@@ -222,10 +225,12 @@ impl LockedIndex<'_> {
             header.set(HeaderField::Flags, flags | HEADER_FSCKD);
         }
         if new_log {
-            self.salvage()
+            self.salvage()?;
         } else {
-            self.write_snapshot()
+            self.write_snapshot()?;
         }
+        self.index.mended = self.index.damage.len();
+        Ok(())
     }
 
     /// Cuts off what a writer that died left behind: Dovecot would drop everything since the
@@ -240,7 +245,8 @@ impl LockedIndex<'_> {
         }
         let damage = Damage::TornTail { bytes };
         tracing::warn!(index = %path.display(), "index log mended: {damage}");
-        self.index.damage.push(damage);
+        self.index.damage.insert(self.index.mended, damage);
+        self.index.mended += 1;
         self.index.torn = 0;
         Ok(())
     }
@@ -390,6 +396,7 @@ impl LockedIndex<'_> {
         fresh.header.set(HeaderField::Log2RotateTime, NO_LOG2);
         self.index.state = fresh;
         self.index.damage.clear();
+        self.index.mended = 0;
         self.index.snapshot = None;
         self.index.absorb(&records);
         self.write_snapshot()?;

@@ -76,6 +76,8 @@ pub struct Index {
     /// Position of the snapshot on disk, if there is one.
     pub(crate) snapshot: Option<SnapshotPosition>,
     pub(crate) damage: Vec<Damage>,
+    /// How many of these were mended on disk.
+    pub(crate) mended: usize,
     /// Bytes behind the last complete record.
     pub(crate) torn: u64,
     /// Log bytes that had to be read when the files were loaded.
@@ -94,6 +96,7 @@ impl Index {
             older: None,
             snapshot: None,
             damage: Vec::new(),
+            mended: 0,
             torn: 0,
             replayed: 0,
         };
@@ -210,6 +213,7 @@ impl Index {
         self.older = loaded.older;
         self.snapshot = loaded.snapshot;
         self.damage = loaded.damage;
+        self.mended = 0;
         self.torn = loaded.torn;
         Ok(())
     }
