@@ -3,7 +3,7 @@
 use std::fs;
 
 use dsync_proto::items::AttributeKind;
-use dsync_proto::types::{Flags, Guid};
+use dsync_proto::types::Guid;
 use proptest::prelude::*;
 
 use super::super::snapshot::{self, SnapshotPosition};
