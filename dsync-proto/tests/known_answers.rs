@@ -426,6 +426,17 @@ fn extensions_travel_in_extra_keys() {
     );
 }
 
+#[test]
+fn of_an_extension_named_twice_the_first_position_counts() {
+    let text = HEADERS.replacen("alt_char", "alt_char\tx-two\tx-one\tx-two", 1);
+    let line = format!("Hh{}\tone\ttwo", "\t\x02".repeat(25));
+    let (_, items, _) = decode(format!("{text}{line}\n").as_bytes(), Cut::Whole).unwrap();
+    let Item::Handshake(handshake) = &items[0] else {
+        panic!("{items:?}");
+    };
+    assert_eq!(handshake.extensions, [("x-one".into(), "one".into())]);
+}
+
 // Section 7: items
 
 #[test]

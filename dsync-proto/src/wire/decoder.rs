@@ -348,9 +348,8 @@ impl Decoder {
     fn parse_handshake(&self, fields: &Fields<'_>, rest: &[u8]) -> Result<Item, DecodeError> {
         let mut handshake = codec::handshake::decode(fields)?;
         if let Some(peer) = &self.peer {
-            let layout = self.layout(&codec::handshake::SPEC)?;
             handshake.extensions =
-                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), layout, rest);
+                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), rest);
         }
         Ok(Item::Handshake(Box::new(handshake)))
     }
