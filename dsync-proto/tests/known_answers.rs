@@ -283,9 +283,14 @@ fn values_that_look_absent() {
         let line = encode_one(&item);
         assert_eq!(decode_one(&line), item, "{}", line.escape_ascii());
     }
-    // An escape that hides the byte that means "absent".
-    let item = decode_one(b"Ap\tk\t\x01\x02\x01\t\x02\t\n");
-    assert!(matches!(item, Item::Attribute(a) if a.value == AttributeValue::Deleted));
+    // Escapes that hide the byte that means "absent".
+    for absent in ["\x02", "\x01\x02", "\x02\x01", "\x01\x02\x01"] {
+        let error = error(&format!("Ap\tk\t{absent}\t\x02"));
+        assert_eq!(
+            error,
+            "mailbox_attribute: Neither value, stream nor deleted"
+        );
+    }
 }
 
 #[test]
