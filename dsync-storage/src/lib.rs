@@ -18,6 +18,7 @@ pub mod memory;
 mod message_table;
 mod names;
 mod namespace;
+mod open;
 pub mod permissions;
 pub mod settings;
 mod store;
@@ -33,6 +34,7 @@ pub use mailbox::{
 };
 pub use message_table::{KeywordSet, MessageRef, MessageTable};
 pub use namespace::Namespace;
+pub use open::open_store;
 pub use settings::StoreSettings;
 pub use store::{
     Created, ListEntry, MailboxIdentity, MailboxLogKind, MailboxLogRecord, OpenMode, Store,

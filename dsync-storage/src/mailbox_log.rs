@@ -222,8 +222,14 @@ mod tests {
         let guid = |hex: &str| Guid::from_hex(hex.as_bytes()).unwrap();
         let records = [
             (MailboxLogKind::Rename, "52fa55a9600a714fd2b5822d72f645d3"),
-            (MailboxLogKind::DeleteMailbox, "7be98329405b046b0f54000083ecc375"),
-            (MailboxLogKind::DeleteDir, "cae0435c41e816c24f0838fdf4e76c04"),
+            (
+                MailboxLogKind::DeleteMailbox,
+                "7be98329405b046b0f54000083ecc375",
+            ),
+            (
+                MailboxLogKind::DeleteDir,
+                "cae0435c41e816c24f0838fdf4e76c04",
+            ),
         ]
         .map(|(kind, id)| MailboxLogRecord {
             kind,
@@ -261,7 +267,12 @@ mod tests {
         for number in 0..200_u8 {
             append(&log, &[record(MailboxLogKind::Rename, number)]);
         }
-        let numbers: Vec<u8> = log.read().unwrap().iter().map(|record| record.id.0[0]).collect();
+        let numbers: Vec<u8> = log
+            .read()
+            .unwrap()
+            .iter()
+            .map(|record| record.id.0[0])
+            .collect();
         assert_eq!(numbers, (0..200).collect::<Vec<_>>());
         assert_eq!(log.old_path.metadata().unwrap().len(), 171 * 24);
     }
@@ -277,7 +288,12 @@ mod tests {
             std::fs::write(&log.path, bytes).unwrap();
             assert_eq!(log.read().unwrap().len(), 1);
             append(&log, &[record(MailboxLogKind::Subscribe, 3)]);
-            let ids: Vec<u8> = log.read().unwrap().iter().map(|record| record.id.0[0]).collect();
+            let ids: Vec<u8> = log
+                .read()
+                .unwrap()
+                .iter()
+                .map(|record| record.id.0[0])
+                .collect();
             assert_eq!(ids, [1, 3]);
         }
     }
@@ -286,16 +302,31 @@ mod tests {
     fn a_damaged_file_keeps_its_good_part_and_takes_new_records() {
         let root = tempfile::tempdir().unwrap();
         let log = MailboxLog::new(root.path());
-        append(&log, &[1, 2, 3].map(|byte| record(MailboxLogKind::Rename, byte)));
+        append(
+            &log,
+            &[1, 2, 3].map(|byte| record(MailboxLogKind::Rename, byte)),
+        );
         let mut bytes = std::fs::read(&log.path).unwrap();
         bytes[24] = 6;
         std::fs::write(&log.path, &bytes).unwrap();
         assert_eq!(log.read().unwrap().len(), 1);
-        assert_eq!(std::fs::read(&log.path).unwrap(), bytes, "reading changes nothing");
+        assert_eq!(
+            std::fs::read(&log.path).unwrap(),
+            bytes,
+            "reading changes nothing"
+        );
         append(&log, &[record(MailboxLogKind::Subscribe, 4)]);
-        let ids: Vec<u8> = log.read().unwrap().iter().map(|record| record.id.0[0]).collect();
+        let ids: Vec<u8> = log
+            .read()
+            .unwrap()
+            .iter()
+            .map(|record| record.id.0[0])
+            .collect();
         assert_eq!(ids, [1, 4]);
-        assert_eq!(std::fs::read(root.path().join("dovecot.mailbox.log.damaged")).unwrap(), bytes);
+        assert_eq!(
+            std::fs::read(root.path().join("dovecot.mailbox.log.damaged")).unwrap(),
+            bytes
+        );
     }
 
     proptest! {

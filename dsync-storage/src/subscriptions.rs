@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::lock::{DotlockSettings, ReplaceLock};
-use crate::names::{NameMapping, split};
 use crate::names::tab_escape::{escape_into, unescape};
+use crate::names::{NameMapping, split};
 use crate::{Result, StorageError};
 
 const VERSION_2: &[u8] = b"V\t2\n\n";
@@ -50,7 +50,11 @@ pub(crate) fn set(
     let lock = ReplaceLock::acquire(path, lock)?;
     let mut content = load(path)?;
     // `inbox` in any case is `INBOX`.
-    let name = if storage == b"INBOX" && mapping.namespace.inbox { "INBOX" } else { name };
+    let name = if storage == b"INBOX" && mapping.namespace.inbox {
+        "INBOX"
+    } else {
+        name
+    };
     let (matching, others): (Vec<_>, Vec<_>) = std::mem::take(&mut content.lines)
         .into_iter()
         .partition(|line| content.vname(line, mapping).as_deref() == Some(name));
@@ -116,7 +120,10 @@ impl Subscriptions {
         } else {
             storage.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
         }
-        while storage.last().is_some_and(|last| char::from(*last) == separator) {
+        while storage
+            .last()
+            .is_some_and(|last| char::from(*last) == separator)
+        {
             storage.pop();
         }
         if storage.eq_ignore_ascii_case(b"INBOX") && mapping.namespace.inbox {
@@ -196,7 +203,10 @@ mod tests {
             let path = root.path().join("subscriptions");
             std::fs::write(&path, start).unwrap();
             assert!(change(&path, "New/Name", true));
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{start}New.Name\n"));
+            assert_eq!(
+                std::fs::read_to_string(&path).unwrap(),
+                format!("{start}New.Name\n")
+            );
             let names = read(&path, &mapping()).unwrap();
             if !start.is_empty() {
                 assert_eq!(names, ["Old/Style", "INBOX", "Trail", "New/Name"]);
