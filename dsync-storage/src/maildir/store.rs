@@ -174,7 +174,7 @@ impl MaildirStore {
     /// Remembers where a GUID is, or that it is gone.
     pub(super) fn guid_is_at(&mut self, guid: Guid, name: Option<&str>) {
         match name {
-            Some(name) => self.guids.insert(guid, name.to_owned()),
+            Some(name) => self.guids.insert(guid, self.canonical(name).to_owned()),
             None => self.guids.remove(&guid),
         };
     }
