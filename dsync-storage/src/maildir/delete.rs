@@ -157,8 +157,8 @@ impl MaildirStore {
                 Ok(()) => {}
             }
         }
-        let parents = moves.iter().filter_map(|(from, _)| from.parent());
-        match parents.last() {
+        // They all come from one directory.
+        match moves.first().and_then(|(from, _)| from.parent()) {
             Some(parent) => self.sync_dir(parent),
             None => Ok(()),
         }

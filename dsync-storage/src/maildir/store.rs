@@ -119,7 +119,7 @@ impl MaildirStore {
         }
         let aliases = match &self.aliases {
             Some(aliases) => aliases,
-            None => &self.scan()?.aliases,
+            None => self.scan()?.aliases,
         };
         Ok(aliases.get(name).cloned().unwrap_or(storage))
     }
