@@ -5,10 +5,9 @@
 mod common;
 
 use bstr::BString;
-use bytes::Bytes;
 use common::lines::{HEADERS, handshake, start};
 use common::{CUTS, Cut, decode};
-use dsync_proto::items::{Handshake, Item, Mail, MailRequest, SyncType};
+use dsync_proto::items::{Handshake, Item, MailRequest, SyncType};
 use dsync_proto::limits;
 use dsync_proto::types::MailGuid;
 use dsync_proto::wire::{DecodeError, Decoder};
