@@ -101,7 +101,9 @@ pub(crate) fn decode(file: &[u8]) -> Result<Snapshot, Unusable> {
         highest_modseq: 1,
         current: CurrentExtension::None,
         deletion: Deletion::Alive,
+        modseq_offset: None,
     };
+    state.find_modseqs();
     state.header = checked_header(&state);
     if state.header != header {
         repaired = Some("the header contradicts the messages");
@@ -228,7 +230,7 @@ pub(crate) fn checked_header(state: &IndexState) -> IndexHeader {
 impl IndexState {
     /// Writes the modseq that they really have into messages that only know "the highest".
     pub(crate) fn resolve_modseqs(&mut self, highest: ModSeq) {
-        let Some(offset) = self.modseq_offset() else {
+        let Some(offset) = self.modseq_offset else {
             return;
         };
         for position in 0..self.records.positions() {
@@ -242,7 +244,7 @@ impl IndexState {
 
     /// Raises all lower modseqs to this one: what happened to whom is not known any more.
     pub(crate) fn raise_all_modseqs(&mut self, least: ModSeq) {
-        let Some(offset) = self.modseq_offset() else {
+        let Some(offset) = self.modseq_offset else {
             return;
         };
         for position in 0..self.records.positions() {

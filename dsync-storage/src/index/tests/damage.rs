@@ -266,7 +266,7 @@ fn locked_by_somebody_else() {
     let mut locked = one.lock(WAIT).unwrap();
     assert_eq!(
         two.lock(Duration::ZERO).unwrap_err().class,
-        dsync_proto::types::MailErrorClass::InUse
+        dsync_proto::types::MailErrorClass::Temporary
     );
     locked.rotate().unwrap();
     drop(locked);

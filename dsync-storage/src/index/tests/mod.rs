@@ -1,5 +1,6 @@
 //! Tests of the index as a whole.
 
+mod big;
 mod damage;
 mod random;
 mod scan;

@@ -263,3 +263,25 @@ fn many_changes_are_few_records() {
     let bytes = encode(&transaction, &state, 40).unwrap();
     assert_eq!(bytes.len(), 12 + 20 + 24);
 }
+
+#[test]
+fn dumps_are_readable() {
+    let mut log = hex(NEW_LOG);
+    log.extend(hex(ONE_MESSAGE));
+    log.push(0x80);
+    let text = dump(&log).unwrap();
+    for line in [
+        "file_seq: 2",
+        "modseq=2000 ModseqUpdate external 0 2000",
+        "HeaderUpdate external NextUid=65000000",
+        "ExtIntro external dbox-hdr reset_id=0 header=24",
+        "Append external sync 101 flags=0x08",
+        "KeywordUpdate external sync +$Forwarded 101:101",
+        "unfinished: 1 bytes at 336",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let text = dump(&annotated_snapshot()).unwrap();
+    assert!(text.contains("message uid=2 flags=0x13 keywords=Work modseq=10"));
+    assert_eq!(dump(b"something"), None);
+}
