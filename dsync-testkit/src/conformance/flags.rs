@@ -142,6 +142,11 @@ pub fn raises_modseqs_as_asked(factory: &dyn StoreFactory) {
         ..FlagUpdate::default()
     };
     update(mailbox.as_mut(), 1, only_modseq);
+    let lower = FlagUpdate {
+        min_modseq: 2,
+        ..FlagUpdate::default()
+    };
+    update(mailbox.as_mut(), 1, lower);
     for mut mailbox in [mailbox, open(account.open().as_mut(), "box")] {
         assert!(modseq(mailbox.as_mut(), 2) >= 5000);
         assert!(modseq(mailbox.as_mut(), 1) >= 6000);
