@@ -266,3 +266,41 @@ fn our_log_records_are_dovecots() -> Result<()> {
     }
     Ok(())
 }
+
+/// Dovecot's list index remembers GUIDs of mailboxes that it has seen. Ours must win.
+#[test]
+fn dovecot_sees_new_identities_of_mailboxes_that_it_knows() -> Result<()> {
+    everywhere(|side| {
+        for name in ["INBOX", "Replaced", "Renumbered", "Moved"] {
+            side.doveadm("mailbox create", &[name]).ok();
+            side.save(name, b"Subject: x\n\nx\n")?;
+        }
+        let before = expect_same_view(side, "before")?;
+        let id = |name: &str| Guid::from_hex(before[name].0.as_bytes()).context("no GUID");
+        let [replaced, moved] = [id("Replaced")?, id("Moved")?];
+        ours(side, |store| {
+            store.delete_mailbox(replaced)?;
+            store.create_mailbox("Replaced", Some(guid(1)), Some(77))?;
+            store.set_guid("Renumbered", guid(2))?;
+            store.rename("Moved", "There")?;
+            store.create_mailbox("Moved", Some(guid(3)), Some(78))?;
+            Ok(())
+        })?;
+        for (name, number) in [("Replaced", 1), ("Renumbered", 2), ("Moved", 3)] {
+            let status = side.doveadm("mailbox status", &["guid", name])?;
+            ensure!(
+                status.contains(&guid(number).to_string()),
+                "{name}: {status}"
+            );
+        }
+        let after = expect_same_view(side, "after")?;
+        ensure!(after["Replaced"] == (guid(1).to_string(), "77".into()));
+        ensure!(after["Renumbered"] == (guid(2).to_string(), before["Renumbered"].1.clone()));
+        ensure!(after["There"].0 == moved.to_string());
+        ensure!(
+            side.doveadm("fetch", &["text", "mailbox", "Renumbered"])?
+                .contains("Subject")
+        );
+        Ok(())
+    })
+}

@@ -402,3 +402,6 @@ fn is_setgid(dir: &Path) -> bool {
     dir.metadata()
         .is_ok_and(|metadata| metadata.mode() & 0o2000 != 0)
 }
+
+#[cfg(test)]
+mod tests;
