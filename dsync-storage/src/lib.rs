@@ -8,6 +8,7 @@ mod account;
 pub mod attribute_dict;
 mod error;
 pub mod index;
+mod list_index;
 pub mod location;
 pub mod lock;
 mod log;

@@ -293,6 +293,8 @@ fn dovecot_sees_new_identities_of_mailboxes_that_it_knows() -> Result<()> {
                 "{name}: {status}"
             );
         }
+        let status = side.doveadm("mailbox status", &["messages", "Replaced"])?;
+        ensure!(status.contains("\"messages\":\"0\""), "{status}");
         let after = expect_same_view(side, "after")?;
         ensure!(after["Replaced"] == (guid(1).to_string(), "77".into()));
         ensure!(after["Renumbered"] == (guid(2).to_string(), before["Renumbered"].1.clone()));

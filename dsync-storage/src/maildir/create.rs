@@ -45,6 +45,7 @@ impl MaildirStore {
         };
         if created == Created::New {
             self.guid_is_at(identity.guid, Some(name));
+            self.list_changed(&[(&storage, (identity.guid, identity.uid_validity))]);
         }
         Ok(created)
     }
@@ -213,9 +214,9 @@ impl MaildirStore {
         if old == guid {
             return Ok(());
         }
-        let (_, paths) = self.locate_mailbox(name)?;
+        let (storage, paths) = self.locate_mailbox(name)?;
         let uidlist = paths.uidlist();
-        {
+        let uid_validity = {
             let lock = Dotlock::acquire(&uidlist, &self.uidlist_lock(&paths))?;
             let mut list = read_uidlist(&uidlist)?;
             if !list.damage.is_empty() || list.uid_validity == 0 {
@@ -236,12 +237,14 @@ impl MaildirStore {
             self.write_uidlist(&paths.control_dir, &paths.modes, &list)?;
             // Killed before this: Dovecot sees the new GUID only after the next change.
             touch(&paths.box_dir.join("cur"))?;
-        }
+            list.uid_validity
+        };
         // Killed before this: the attributes stay with the old GUID, out of sight but not lost;
         // they come back if the peer has them.
         self.attributes.change_guid(old, guid)?;
         self.guid_is_at(old, None);
         self.guid_is_at(guid, Some(name));
+        self.list_changed(&[(&storage, (guid, uid_validity))]);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ impl MaildirStore {
         })?;
         let (storage, paths) = self.locate_mailbox(&name)?;
         if self.layout.is_fixed(&storage) {
-            return self.empty_and_renew(guid, &paths);
+            return self.empty_and_renew(guid, &storage, &paths);
         }
         let name_dir = self.layout.name_dir(&storage);
         let gone = if name_dir.is_symlink() {
@@ -55,6 +55,7 @@ impl MaildirStore {
             remove_empty(parent, &self.layout.list_root());
         }
         self.guid_is_at(guid, None);
+        self.list_changed(&[(&storage, (Guid::ZERO, 0))]);
         Ok(())
     }
 
@@ -192,7 +193,7 @@ impl MaildirStore {
     ///
     /// Killed while messages are removed: it is still the old mailbox, and the next run deletes
     /// the rest. Killed after the new identity was written: done, but for the record.
-    fn empty_and_renew(&mut self, guid: Guid, paths: &MailboxPaths) -> Result<()> {
+    fn empty_and_renew(&mut self, guid: Guid, storage: &[u8], paths: &MailboxPaths) -> Result<()> {
         let mut lock = Dotlock::acquire(&paths.uidlist(), &self.uidlist_lock(paths))?;
         let identity = self.new_identity(None, None)?;
         for dir in ["new", "cur"].map(|dir| paths.box_dir.join(dir)) {
@@ -212,6 +213,7 @@ impl MaildirStore {
         self.attributes.remove_mailbox(guid, true)?;
         self.attributes.change_guid(guid, identity.guid)?;
         self.guid_is_at(guid, None);
+        self.list_changed(&[(storage, (identity.guid, identity.uid_validity))]);
         Ok(())
     }
 
@@ -247,6 +249,7 @@ impl MaildirStore {
         for root in self.layout.other_roots() {
             remove_empty(&self.layout.name_dir_in(root, &storage), root);
         }
+        self.list_changed(&[]);
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Layout {
     control: Option<PathBuf>,
     volatile: Option<PathBuf>,
     subscriptions: String,
+    list_index: String,
     directory_name: Option<String>,
     full_directory_name: bool,
     mailbox_root: Option<String>,
@@ -72,6 +73,7 @@ impl Layout {
             control: location.control.clone(),
             volatile: location.volatile.clone(),
             subscriptions: location.subscriptions.clone(),
+            list_index: location.list_index.clone(),
             directory_name: location.directory_name.clone(),
             full_directory_name: location.full_directory_name,
             mailbox_root: location.mailbox_root.clone(),
@@ -153,6 +155,11 @@ impl Layout {
     /// File of the subscriptions.
     pub(crate) fn subscriptions(&self) -> PathBuf {
         self.control_root().join(&self.subscriptions)
+    }
+
+    /// The list index; `None` without index files. An absolute path stands for itself.
+    pub(crate) fn list_index(&self) -> Option<PathBuf> {
+        self.index_root().map(|root| root.join(&self.list_index))
     }
 
     /// Whether an entry of the list root is a file or directory of the store itself.

@@ -33,6 +33,9 @@ impl MaildirStore {
             self.rename_flat(from, to, &old, &new)?;
         }
         self.names_changed();
+        // Whoever stood under these names before is not believed any more.
+        let unknown = (Guid::ZERO, 0);
+        self.list_changed(&[(&old, unknown), (&new, unknown)]);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::list::{self, Listing};
 use super::paths::MailboxPaths;
 use super::uidlist_header;
 use crate::attribute_dict::AttributeDict;
+use crate::list_index::{Identity, ListIndex};
 use crate::location::Location;
 use crate::lock::{DotlockSettings, FileLock};
 use crate::mailbox_log::MailboxLog;
@@ -41,6 +42,7 @@ pub(crate) struct MaildirStore {
     pub(super) settings: StoreSettings,
     pub(super) attributes: Arc<AttributeDict>,
     log: Option<MailboxLog>,
+    list_index: Option<ListIndex>,
     /// Where GUIDs were seen last; checked before it is believed.
     guids: BTreeMap<Guid, String>,
     /// Storage names of vnames that do not lead to them; `None` before the first scan.
@@ -65,6 +67,10 @@ impl MaildirStore {
         Ok(Self {
             mapping: layout.mapping(location, namespace, settings),
             log: layout.index_root().map(MailboxLog::new),
+            list_index: layout
+                .list_index()
+                .filter(|_| settings.list_index)
+                .and_then(|path| ListIndex::new(&path, settings)),
             layout,
             settings: settings.clone(),
             attributes: AttributeDict::new(settings),
@@ -169,6 +175,15 @@ impl MaildirStore {
             .map(|&(kind, id)| MailboxLogRecord { kind, id, time })
             .collect();
         log.append(&records, &self.layout.root_modes(), self.settings.syncs())
+    }
+
+    /// Tells Dovecot's list index that the list has changed, and who these mailboxes are now.
+    /// Killed before: sessions show the old list, and an old GUID is believed until the mailbox is
+    /// synced by Dovecot.
+    pub(super) fn list_changed(&mut self, mailboxes: &[(&[u8], Identity)]) {
+        if let Some(list_index) = &mut self.list_index {
+            list_index.changed(self.mapping.list_separator, mailboxes);
+        }
     }
 
     /// Remembers where a GUID is, or that it is gone.
