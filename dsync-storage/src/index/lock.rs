@@ -25,6 +25,13 @@ pub(crate) fn deadline(timeout: Duration) -> Instant {
 
 /// Takes the exclusive lock; waits at most until `deadline`.
 pub(crate) fn lock(file: &File, path: &Path, method: LockMethod, deadline: Instant) -> Result<()> {
+    let mode = fcntl(file.as_fd(), FcntlArg::F_GETFL).unwrap_or(libc::O_RDWR);
+    if mode & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(StorageError::new(
+            MailErrorClass::Permission,
+            format!("cannot lock {}: no permission to write", path.display()),
+        ));
+    }
     let left = deadline.saturating_duration_since(Instant::now());
     lock_file(file, path, method, left)
 }
