@@ -399,6 +399,33 @@ fn cache_decisions() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn saved_dates() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    for _ in 0..3 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+        side.doveadm(
+            "fetch",
+            &["hdr.subject size.virtual date.saved.unixtime", "all"],
+        )?;
+    }
+    let dates = side.doveadm("fetch", &["uid date.saved.unixtime", "all"])?;
+    let dates: Vec<BTreeMap<String, String>> = serde_json::from_str(&dates)?;
+    let index = mailbox.open()?;
+    let saved = index.saved_dates()?;
+    ensure!(index.state().len() == 3 && dates.len() == 3);
+    for (message, by_dovecot) in index.state().messages().zip(dates) {
+        let ours = saved.get(&message).map(|date| date.to_string());
+        ensure!(
+            ours.as_ref() == Some(&by_dovecot["date.saved.unixtime"]),
+            "ours {ours:?}, Dovecot {by_dovecot:?}"
+        );
+    }
+    Ok(())
+}
+
 /// An sdbox with messages, a snapshot, a backup, and changes in the log only.
 fn filled<'w>(side: &'w Side<'w>) -> Result<Box<'w>> {
     let mailbox = Box::new(side, "sdbox");

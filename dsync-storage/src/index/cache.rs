@@ -1,8 +1,11 @@
-//! The cache file, as far as a sync needs it: which fields are cached
-//! (`spec/dovecot-index.md` 15, `spec/wire.md` 7.4).
+//! The cache file, as far as a sync needs it: which fields are cached, and the saved dates that
+//! stand nowhere else (`spec/dovecot-index.md` 15, `spec/wire.md` 7.4).
+//!
+//! A cache is disposable: whatever is wrong with it means "not cached".
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use dsync_proto::items::{CacheDecision, CacheField};
@@ -10,7 +13,9 @@ use dsync_proto::items::{CacheDecision, CacheField};
 use crate::{Result, StorageError};
 
 use super::files::Files;
-use super::format::{array_at, decode_offset, u32_at};
+use super::format::{array_at, decode_offset, pad4, u32_at};
+use super::header::HeaderField;
+use super::state::{IndexState, Message};
 
 /// Field headers replace each other; more than this is a loop.
 const MAX_FIELD_HEADERS: usize = 1 << 10;
@@ -18,51 +23,178 @@ const MAX_FIELD_HEADERS: usize = 1 << 10;
 const MAX_FIELD_HEADER: usize = 1 << 20;
 /// Most fields; Dovecot has some dozens.
 const MAX_FIELDS: usize = 1 << 12;
+/// Records of one message that are linked together.
+const MAX_CHAIN: usize = 256;
+/// Largest cached record that is read.
+const MAX_RECORD: usize = 1 << 20;
+/// Enough for most records.
+const FIRST_READ: usize = 1024;
+/// Field size in the list: each record says it.
+const VARIABLE_SIZE: u32 = u32::MAX;
 
 /// The cache decisions of the index with this prefix; none if there is no usable cache.
 pub fn cache_fields(dir: &Path, prefix: &str) -> Result<Vec<CacheField>> {
     let path = Files::new(dir, prefix).cache();
-    let cache = match File::open(&path) {
-        Ok(cache) => cache,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(StorageError::io("open", &path, &error)),
-    };
-    let read = |at: u64, size: usize| {
-        let mut bytes = Vec::new();
-        let mut reader = &cache;
-        reader.seek(SeekFrom::Start(at))?;
-        reader.take(size as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let fields =
-        fields(read).map_err(|error: io::Error| StorageError::io("read", &path, &error))?;
-    Ok(fields.unwrap_or_default())
+    let cache = Cache::open(&path).map_err(|error| StorageError::io("read", &path, &error))?;
+    Ok(cache.map(|cache| cache.fields).unwrap_or_default())
 }
 
-/// The newest list of fields. `read` gives up to so many bytes at an offset.
-fn fields(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> io::Result<Option<Vec<CacheField>>> {
-    let header = read(0, 32)?;
-    let (Some([1, _, 1, _]), Some(first)) = (array_at(&header, 0), array_at(&header, 28)) else {
-        return Ok(None);
-    };
-    let mut at = u64::from(decode_offset(first));
-    for _ in 0..MAX_FIELD_HEADERS {
-        let start = read(at, 8)?;
-        let (Some(next), Some(size)) = (array_at(&start, 0), u32_at(&start, 4)) else {
+/// Saved dates of messages; opened by [`super::Index::saved_dates`].
+#[derive(Debug)]
+pub struct SavedDates {
+    cache: Option<Cache>,
+}
+
+impl SavedDates {
+    /// Opens the cache that belongs to this state.
+    pub(crate) fn open(files: &Files, state: &IndexState) -> Result<Self> {
+        let path = files.cache();
+        let cache = Cache::open(&path).map_err(|error| StorageError::io("read", &path, &error))?;
+        let index_id = state.header().get(HeaderField::IndexId);
+        let reset_id = state.extension("cache").map(|known| known.reset_id);
+        Ok(Self {
+            cache: cache.filter(|cache| {
+                cache.index_id == index_id
+                    && Some(cache.file_seq) == reset_id
+                    && cache.saved_date_field().is_some()
+            }),
+        })
+    }
+
+    /// When the message was saved, in seconds since the epoch; `None` if that is not cached.
+    pub fn get(&self, message: &Message<'_>) -> Option<u32> {
+        let cache = self.cache.as_ref()?;
+        let field = cache.saved_date_field()?;
+        let offset = u32_at(message.extension("cache")?, 0)?;
+        let data = cache.find(offset, field).ok().flatten()?;
+        u32_at(&data, 0).filter(|date| *date != 0)
+    }
+}
+
+/// A cache with its newest list of fields.
+#[derive(Debug)]
+struct Cache {
+    file: File,
+    index_id: u32,
+    file_seq: u32,
+    fields: Vec<CacheField>,
+    /// Data size of each field.
+    sizes: Vec<u32>,
+}
+
+impl Cache {
+    /// `None` if there is no usable one.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let header = read_at(&file, 0, 32)?;
+        let (Some([1, _, 1, _]), Some(first)) = (array_at(&header, 0), array_at(&header, 28))
+        else {
             return Ok(None);
+        };
+        let Some(list) = newest_field_header(&file, decode_offset(first))? else {
+            return Ok(None);
+        };
+        let number = |at| u32_at(&header, at).unwrap_or(0);
+        Ok(field_list(&list).map(|(fields, sizes)| Self {
+            index_id: number(4),
+            file_seq: number(8),
+            file,
+            fields,
+            sizes,
+        }))
+    }
+
+    fn saved_date_field(&self) -> Option<u32> {
+        let position = self
+            .fields
+            .iter()
+            .position(|field| field.name == "date.save")?;
+        (self.sizes.get(position) == Some(&4)).then_some(position as u32)
+    }
+
+    /// The newest data of a field in the records that start at this offset.
+    fn find(&self, mut offset: u32, field: u32) -> io::Result<Option<Vec<u8>>> {
+        for _ in 0..MAX_CHAIN {
+            if offset == 0 {
+                break;
+            }
+            let mut record = read_at(&self.file, offset, FIRST_READ)?;
+            let (Some(before), Some(size)) = (u32_at(&record, 0), u32_at(&record, 4)) else {
+                break;
+            };
+            let size = (size as usize).min(MAX_RECORD);
+            if size > record.len() {
+                record = read_at(&self.file, offset, size)?;
+            }
+            record.truncate(size);
+            if let Some(data) = self.field_of(&record, field) {
+                return Ok(Some(data.to_vec()));
+            }
+            offset = before;
+        }
+        Ok(None)
+    }
+
+    fn field_of<'r>(&self, record: &'r [u8], wanted: u32) -> Option<&'r [u8]> {
+        let mut at = 8;
+        while at < record.len() {
+            let field = u32_at(record, at)?;
+            at += 4;
+            let mut size = *self.sizes.get(field as usize)?;
+            if size == VARIABLE_SIZE {
+                size = u32_at(record, at)?;
+                at += 4;
+            }
+            let data = record.get(at..at.checked_add(size as usize)?)?;
+            if field == wanted {
+                return Some(data);
+            }
+            at = at.checked_add(pad4(data.len()))?;
+        }
+        None
+    }
+}
+
+/// Up to that many bytes.
+fn read_at(file: &File, offset: u32, size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size];
+    let mut done = 0;
+    while done < size {
+        match file.read_at(&mut bytes[done..], u64::from(offset) + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}
+
+/// Follows the links to the newest field header.
+fn newest_field_header(file: &File, mut at: u32) -> io::Result<Option<Vec<u8>>> {
+    for _ in 0..MAX_FIELD_HEADERS {
+        let start = read_at(file, at, 8)?;
+        let (Some(next), Some(size)) = (array_at(&start, 0), u32_at(&start, 4)) else {
+            break;
         };
         match decode_offset(next) {
             0 => {
                 let size = (size as usize).min(MAX_FIELD_HEADER);
-                return Ok(field_header(&read(at, size)?));
+                return read_at(file, at, size).map(Some);
             }
-            next => at = next.into(),
+            next => at = next,
         }
     }
     Ok(None)
 }
 
-fn field_header(header: &[u8]) -> Option<Vec<CacheField>> {
+/// The fields with the sizes of their data.
+fn field_list(header: &[u8]) -> Option<(Vec<CacheField>, Vec<u32>)> {
     let count = u32_at(header, 8)? as usize;
     if count > MAX_FIELDS {
         return None;
@@ -71,6 +203,7 @@ fn field_header(header: &[u8]) -> Option<Vec<CacheField>> {
     let decisions = header.get(12 + 9 * count..12 + 10 * count)?;
     let names = header.get(12 + 10 * count..)?;
     let mut fields = Vec::with_capacity(count);
+    let mut sizes = Vec::with_capacity(count);
     for (id, (name, byte)) in names.split(|byte| *byte == 0).zip(decisions).enumerate() {
         let decision = match byte & 0x7f {
             0 => CacheDecision::No,
@@ -84,6 +217,7 @@ fn field_header(header: &[u8]) -> Option<Vec<CacheField>> {
             forced: byte & 0x80 != 0,
             last_used: u32_at(header, 12 + 4 * id)?.into(),
         });
+        sizes.push(u32_at(header, 12 + 4 * (count + id))?);
     }
-    Some(fields)
+    Some((fields, sizes))
 }

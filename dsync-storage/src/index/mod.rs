@@ -58,7 +58,7 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-pub use cache::cache_fields;
+pub use cache::{SavedDates, cache_fields};
 pub use damage::Damage;
 pub use dump::dump;
 pub use extension::{Extension, ExtensionSpec};

@@ -8,6 +8,7 @@ use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 use crate::settings::{Fsync, LockMethod};
 use crate::{ChangeLog, Result, StorageError};
 
+use super::cache::SavedDates;
 use super::damage::{Damage, note};
 use super::encode::{self, EncodeError};
 use super::files::{self, FileId, Files};
@@ -255,6 +256,11 @@ impl Index {
             })
             .collect();
         Ok(scan::changes_since(&logs, &self.state, modseq, highest_uid))
+    }
+
+    /// Opens the cache for the saved dates of the messages in [`Self::state`].
+    pub fn saved_dates(&self) -> Result<SavedDates> {
+        SavedDates::open(&self.files, &self.state)
     }
 
     /// Takes the lock of the log, waiting at most that long; creates the files if they do not
