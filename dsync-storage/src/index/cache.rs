@@ -221,3 +221,70 @@ fn field_list(header: &[u8]) -> Option<(Vec<CacheField>, Vec<u32>)> {
     }
     Some((fields, sizes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small_cache() -> Vec<u8> {
+        let mut cache = vec![1, 8, 1, 0];
+        for number in [5_u32, 7, 0, 1, 0, 0] {
+            cache.extend(number.to_le_bytes());
+        }
+        cache.extend([0x80, 0x80, 0x80, 0x88]); // the field header is at 32
+        let mut list = vec![0; 4];
+        for number in [12 + 2 * 10 + 14_u32, 2, 11, 22, u32::MAX, 4] {
+            list.extend(number.to_le_bytes());
+        }
+        list.extend([2, 0, 1, 0x82]);
+        list.extend(b"one\0date.save\0");
+        cache.extend(list);
+        cache.resize(80, 0);
+        for number in [0_u32, 28, 0, 3, 0x0063_6261, 1, 1_700_000_000] {
+            cache.extend(number.to_le_bytes());
+        }
+        cache
+    }
+
+    fn open(bytes: &[u8]) -> Option<Cache> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Cache::open(file.path()).unwrap()
+    }
+
+    #[test]
+    fn fields_and_data() {
+        let cache = open(&small_cache()).unwrap();
+        assert_eq!((cache.index_id, cache.file_seq), (5, 7));
+        assert_eq!(cache.fields.len(), 2);
+        assert_eq!(cache.fields[0].decision, CacheDecision::Temp);
+        assert_eq!(cache.fields[1].last_used, 22);
+        assert!(cache.fields[1].forced);
+        let field = cache.saved_date_field().unwrap();
+        let date = cache.find(80, field).unwrap().unwrap();
+        assert_eq!(u32_at(&date, 0), Some(1_700_000_000));
+        assert_eq!(cache.find(80, 0).unwrap().unwrap(), b"abc");
+        assert_eq!(cache.find(0, 0).unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_not_cached(
+            holes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            offset in any::<u32>(),
+        ) {
+            let mut bytes = small_cache();
+            for (at, value) in holes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if let Some(cache) = open(&bytes) {
+                for offset in [80, offset] {
+                    cache.find(offset, 1).unwrap();
+                }
+            }
+        }
+    }
+}

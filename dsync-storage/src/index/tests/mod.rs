@@ -1,6 +1,7 @@
 //! Tests of the index as a whole.
 
 mod big;
+mod crash;
 mod damage;
 mod random;
 mod scan;
