@@ -198,9 +198,7 @@ impl Pump {
                         };
                     }
                     self.flush();
-                    if self.failed.is_none() {
-                        self.wait(Until::Input);
-                    }
+                    self.wait(Until::Input);
                 }
             }
         };
@@ -350,7 +348,7 @@ impl Pump {
 
     fn fail(&mut self, (ending, error): (Ending, RunError)) {
         self.brain.fail(error.clone());
-        self.failed.get_or_insert((ending, error));
+        self.failed = Some((ending, error));
     }
 
     /// Waits until everything is written, for a failed run only a moment.

@@ -8,7 +8,6 @@
 )]
 
 mod command;
-mod manual;
 mod setup;
 mod test;
 
@@ -27,8 +26,6 @@ struct Arguments {
 enum Command {
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
-    /// Writes manual pages and shell completions into packaging/
-    Manual,
     /// Runs everything that CI runs: format, lints, all tests, the tests against real Dovecot
     Test(test::Arguments),
 }
@@ -36,7 +33,6 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Setup => setup::run(),
-        Command::Manual => manual::run(),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

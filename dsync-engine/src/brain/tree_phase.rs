@@ -159,17 +159,13 @@ impl Brain {
             (Direction::Receive, Mode::Backup) => TreeSyncType::PreserveRemote,
             _ => TreeSyncType::TwoWay,
         };
-        let branch = match self.peer.has_commit_interval && !self.peer_is_ours {
-            true => BranchRule::V23,
-            false => BranchRule::V24,
+        let rules = match (self.peer_is_ours, self.peer.has_commit_interval) {
+            (true, _) => TreeRules::with_ours(self.is_client),
+            (false, true) => TreeRules::with_dovecot(BranchRule::V23),
+            (false, false) => TreeRules::with_dovecot(BranchRule::V24),
         };
-        let merged = sync_trees(
-            &mut local.tree,
-            &mut remote.tree,
-            merge_type,
-            TreeRules::ours(branch),
-        );
-        if merged.failed {
+        let merged = sync_trees(&mut local.tree, &mut remote.tree, merge_type, rules);
+        if merged.endless {
             self.run_again("mailboxes were renamed on both sides in a circle".into());
         }
         if self.direction != Direction::Send {

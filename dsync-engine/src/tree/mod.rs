@@ -32,7 +32,9 @@ pub use execute::{
 pub use local::{LocalTree, build_local};
 pub use merge::sync_trees;
 pub use node::{MAX_LEVELS, Node, NodeId, Tree};
-pub use operation::{BranchRule, MergeResult, TreeOperation, TreeRules, TreeSyncType};
+pub use operation::{
+    BranchRule, EndlessRenames, MergeResult, TreeOperation, TreeRules, TreeSyncType,
+};
 pub use remote::{MAX_NODES, RemoteTree, TreeReceiver};
 pub use select::Selection;
 pub use walk::{RemoteCounters, WalkEntry, walk};

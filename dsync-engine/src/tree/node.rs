@@ -15,6 +15,13 @@ pub const MAX_LEVELS: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
+impl NodeId {
+    /// Position in tables beside the tree.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One hierarchy level of one name (`spec/brain-and-tree.md` 9.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -154,6 +161,12 @@ impl Tree {
     /// Number of nodes ever made, the root included.
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Number of nodes that have children.
+    pub(super) fn parents(&self) -> usize {
+        let is_parent = |node: &&Node| !node.children.is_empty();
+        self.nodes.iter().filter(is_parent).count()
     }
 
     /// Whether there is nothing but the root.

@@ -23,6 +23,24 @@ pub enum BranchRule {
     V24,
 }
 
+/// What becomes of renames that go round in circles: one in ten thousand histories in which both
+/// sides moved mailboxes below each other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndlessRenames {
+    /// What was decided until then is done. So does Dovecot before it fails the run; the next one
+    /// starts from other trees. With a Dovecot nothing else comes to an end: all renames of the
+    /// circle may be ours to do, and it would wait for them in every run.
+    Partial,
+    /// The same two-way. One-way only this side acts: it renames nothing, deletes what has a wrong
+    /// name and creates it anew.
+    PartialTwoWay,
+    /// All names become those of the client; two of ours agree at once.
+    Client {
+        /// This side is the client.
+        is_local: bool,
+    },
+}
+
 /// What may differ from Dovecot's own algorithm because only this side is concerned
 /// (`spec/brain-and-tree.md` 11.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,9 +51,8 @@ pub struct TreeRules {
     /// too. The peer creates it under that name, so both have it after this run; Dovecot needs
     /// another one.
     pub rename_on_final: bool,
-    /// If the renames do not come to an end, nothing is renamed at all, and only the rest of the
-    /// merge is done. Dovecot executes the renames it got to.
-    pub drop_endless_renames: bool,
+    /// What is done if the renames of the two sides do not come to an end.
+    pub endless: EndlessRenames,
     /// The destination of a one-way run looks for surplus mailboxes only below equal names.
     /// Dovecot may compare the children of different mailboxes, delete some and create them again.
     pub compare_by_name: bool,
@@ -47,17 +64,29 @@ impl TreeRules {
         Self {
             branch,
             rename_on_final: false,
-            drop_endless_renames: false,
+            endless: EndlessRenames::Partial,
             compare_by_name: false,
         }
     }
 
-    /// What we do; safe with any peer that follows `branch`.
-    pub const fn ours(branch: BranchRule) -> Self {
+    /// With a Dovecot: what it cannot notice is done better, the rest alike.
+    pub const fn with_dovecot(branch: BranchRule) -> Self {
         Self {
             branch,
             rename_on_final: true,
-            drop_endless_renames: true,
+            endless: EndlessRenames::PartialTwoWay,
+            compare_by_name: true,
+        }
+    }
+
+    /// With one of ours.
+    pub const fn with_ours(is_client: bool) -> Self {
+        Self {
+            branch: BranchRule::V24,
+            rename_on_final: true,
+            endless: EndlessRenames::Client {
+                is_local: is_client,
+            },
             compare_by_name: true,
         }
     }
@@ -114,8 +143,7 @@ pub enum TreeOperation {
 pub struct MergeResult {
     /// What to do in the local store, in order.
     pub operations: Vec<TreeOperation>,
-    /// The renames of the two sides did not come to an end. With
-    /// [`TreeRules::drop_endless_renames`] the operations are safe and leave differing names
-    /// alone; without, they are what Dovecot executes before it fails the run.
-    pub failed: bool,
+    /// The renames of the two sides did not come to an end, see [`EndlessRenames`]. The
+    /// operations are safe all the same; the run should be repeated.
+    pub endless: bool,
 }

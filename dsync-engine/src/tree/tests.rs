@@ -1,3 +1,8 @@
 //! Replays the vectors of `spec/vectors` with Dovecot's exact rules.
 
+mod disk;
+mod histories;
+mod large;
+mod pair;
+mod properties;
 mod vectors;

@@ -5,12 +5,12 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 
 use super::body::{BodyDecoder, Piece};
-use super::codec;
+use super::codec::{self, ALL_SPECS};
 use super::error::DecodeError;
 use super::fields::Fields;
 use super::handshake::{HeaderBlock, parse_banner};
 use super::peer::PeerInfo;
-use super::spec::{ItemSpec, Layout, Layouts};
+use super::spec::{ItemSpec, Layout};
 use crate::items::{AttributeValue, Item};
 use crate::limits::{self, Limits};
 
@@ -31,7 +31,8 @@ pub struct Decoder {
     /// Beginning of a line whose end was not pushed yet.
     partial: BytesMut,
     peer: Option<PeerInfo>,
-    layouts: Layouts,
+    /// By position in [`ALL_SPECS`]; `None` if the peer did not announce the item type.
+    layouts: [Option<Layout>; ALL_SPECS.len()],
     position: Position,
     failure: Option<DecodeError>,
 }
@@ -110,7 +111,7 @@ impl Decoder {
             input: Bytes::new(),
             partial: BytesMut::new(),
             peer: None,
-            layouts: Layouts::default(),
+            layouts: std::array::from_fn(|_| None),
             position: Position::default(),
             failure: None,
         }
@@ -282,7 +283,10 @@ impl Decoder {
 
     fn headers_done(&mut self, block: HeaderBlock) -> Result<(), DecodeError> {
         let dialect = block.finish()?;
-        self.layouts = dialect.layouts();
+        for (layout, spec) in self.layouts.iter_mut().zip(ALL_SPECS) {
+            let announced = dialect.headers.iter().any(|h| h.letter == spec.letter);
+            *layout = announced.then(|| dialect.layout(spec));
+        }
         self.peer = Some(PeerInfo { dialect });
         self.state = State::Handshake;
         Ok(())
@@ -348,16 +352,19 @@ impl Decoder {
     fn parse_handshake(&self, fields: &Fields<'_>, rest: &[u8]) -> Result<Item, DecodeError> {
         let mut handshake = codec::handshake::decode(fields)?;
         if let Some(peer) = &self.peer {
+            let layout = self.layout(&codec::handshake::SPEC)?;
             handshake.extensions =
-                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), rest);
+                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), layout, rest);
         }
         Ok(Item::Handshake(Box::new(handshake)))
     }
 
     /// A peer cannot send an item type that it did not announce.
     fn layout(&self, spec: &ItemSpec) -> Result<&Layout, DecodeError> {
-        self.layouts
-            .get(spec.letter)
+        ALL_SPECS
+            .iter()
+            .position(|known| known.letter == spec.letter)
+            .and_then(|index| self.layouts.get(index)?.as_ref())
             .ok_or_else(|| unknown_letter(spec.letter))
     }
 }

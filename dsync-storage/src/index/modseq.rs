@@ -3,8 +3,7 @@
 use dsync_proto::types::ModSeq;
 
 use super::extension::ExtensionSpec;
-use super::payload::{ext_intros, flag_updates, modseq_updates};
-use super::record::{Record, RecordKind};
+use super::record::{Record, RecordKind, ext_intros, flag_updates, modseq_updates};
 
 /// The running modseq after this record, from the value before it.
 pub(crate) fn advance(before: ModSeq, record: &Record<'_>, log_minor_version: u8) -> ModSeq {

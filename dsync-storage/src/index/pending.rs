@@ -5,8 +5,10 @@ use dsync_proto::types::{Flags, Guid, KeywordOp, ModSeq, Uid};
 
 use super::log_header::LogHeader;
 use super::modseq;
-use super::payload::{KeywordUpdate, expunged_guids, flag_updates, header_updates, ranges};
-use super::record::{InvalidRecord, Record, RecordKind};
+use super::record::{
+    InvalidRecord, KeywordUpdate, Record, RecordKind, expunged_guids, flag_updates, header_updates,
+    ranges,
+};
 
 /// Offset of the tail in the base header.
 const TAIL_FIELD: usize = 64;

@@ -169,6 +169,7 @@ impl Merge<'_> {
             && to_local
             && !self.has_real(Side::Remote, r, true)
             && !self.has_real(Side::Local, l, true)
+            && !self.local.node(l).unsynced
         {
             self.local.node_mut(l).existence = Existence::Nonexistent;
             let name = self.local.path(l);

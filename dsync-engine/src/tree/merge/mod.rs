@@ -8,15 +8,29 @@
 mod create;
 mod rename;
 mod scan;
+mod stable;
 
 use dsync_proto::items::Existence;
 
 use super::node::{NodeId, Tree};
-use super::operation::{MergeResult, TreeOperation, TreeRules, TreeSyncType};
+use super::operation::{EndlessRenames, MergeResult, TreeOperation, TreeRules, TreeSyncType};
+use stable::Stable;
 
-/// Most pairs of nodes that are compared to find renames. The algorithm starts anew after each
-/// rename, so hostile trees could keep it busy for hours; honest ones stay far below.
-const MAX_SCAN_STEPS: u64 = 1_000_000_000;
+/// Pairs of nodes that may be looked at for renames, for any trees. Moves can make trees grow, and
+/// the limits of the algorithm with them; absurd trees would keep it busy for ever.
+const MIN_STEPS: u64 = 100_000;
+
+/// The same for each node and each parent: after the move of a parent all is looked at again.
+const STEPS_PER_PAIR: u64 = 4;
+
+/// The same for each node without regard to parents.
+const STEPS_PER_NODE: u64 = 200;
+
+/// The same for the largest trees.
+const MAX_STEPS: u64 = 1_000_000_000;
+
+/// Most passes over the trees; a second one only settles what the first one has moved.
+const MAX_PASSES: usize = 50;
 
 /// Deepest level that renames may produce, above which they count as endless.
 const MAX_MERGED_LEVELS: usize = 2 * super::MAX_LEVELS;
@@ -31,26 +45,52 @@ pub fn sync_trees(
     sync_type: TreeSyncType,
     rules: TreeRules,
 ) -> MergeResult {
-    let saved = rules
-        .drop_endless_renames
-        .then(|| (local.clone(), remote.clone()));
-    let mut merge = Merge::new(local, remote, sync_type, rules);
-    let ended = merge.run(true);
-    let operations = std::mem::take(&mut merge.operations);
-    let (false, Some((saved_local, saved_remote))) = (ended, saved) else {
-        return MergeResult {
-            operations,
-            failed: !ended,
-        };
+    sync_counted(local, remote, sync_type, rules, false).0
+}
+
+/// [`sync_trees`], with the number of pairs that were looked at. `plain`: all pairs are looked at
+/// again after each rename, as the specification has it.
+pub(super) fn sync_counted(
+    local: &mut Tree,
+    remote: &mut Tree,
+    sync_type: TreeSyncType,
+    rules: TreeRules,
+    plain: bool,
+) -> (MergeResult, u64) {
+    let two_way = sync_type == TreeSyncType::TwoWay;
+    let (again, forced) = match rules.endless {
+        EndlessRenames::Partial => (false, None),
+        EndlessRenames::PartialTwoWay => (!two_way, None),
+        EndlessRenames::Client { is_local: true } => (true, Some(Side::Local)),
+        EndlessRenames::Client { is_local: false } => (true, Some(Side::Remote)),
     };
-    *local = saved_local;
-    *remote = saved_remote;
+    let saved = again.then(|| (local.clone(), remote.clone()));
     let mut merge = Merge::new(local, remote, sync_type, rules);
-    merge.run(false);
-    MergeResult {
-        operations: merge.operations,
-        failed: true,
+    merge.plain = plain;
+    let ended = merge.run(true);
+    let steps = merge.steps;
+    let mut operations = std::mem::take(&mut merge.operations);
+    if let (false, Some((saved_local, saved_remote))) = (ended, saved) {
+        // With one side's names for everything there are no circles; should there be, then
+        // nothing is renamed.
+        for renames in [true, false].into_iter().skip(usize::from(!two_way)) {
+            local.clone_from(&saved_local);
+            remote.clone_from(&saved_remote);
+            let mut merge = Merge::new(local, remote, sync_type, rules);
+            merge.plain = plain;
+            merge.forced = forced;
+            let ended = merge.run(renames);
+            operations = merge.operations;
+            if ended {
+                break;
+            }
+        }
     }
+    let result = MergeResult {
+        operations,
+        endless: !ended,
+    };
+    (result, steps)
 }
 
 /// One of the two trees.
@@ -81,6 +121,12 @@ struct Merge<'a> {
     /// Nodes in both trees at the begin of this pass.
     count: usize,
     steps: u64,
+    max_steps: u64,
+    /// Nothing is remembered between two renames.
+    plain: bool,
+    /// Side whose names win although the run is two-way.
+    forced: Option<Side>,
+    stable: Stable,
 }
 
 impl<'a> Merge<'a> {
@@ -90,14 +136,23 @@ impl<'a> Merge<'a> {
         sync_type: TreeSyncType,
         rules: TreeRules,
     ) -> Self {
+        let nodes = (local.len() + remote.len()) as u64;
+        let parents = local.parents() + remote.parents();
+        let max_steps = nodes
+            .saturating_mul(STEPS_PER_PAIR * parents as u64 + STEPS_PER_NODE)
+            .clamp(MIN_STEPS, MAX_STEPS);
         Self {
             local,
             remote,
+            max_steps,
             sync_type,
             rules,
             operations: Vec::new(),
             count: 0,
             steps: 0,
+            plain: false,
+            forced: None,
+            stable: Stable::default(),
         }
     }
 
@@ -115,6 +170,15 @@ impl<'a> Merge<'a> {
         }
     }
 
+    /// Side whose names win in any case.
+    fn names_of(&self) -> Option<Side> {
+        match self.sync_type {
+            TreeSyncType::TwoWay => self.forced,
+            TreeSyncType::PreserveLocal => Some(Side::Local),
+            TreeSyncType::PreserveRemote => Some(Side::Remote),
+        }
+    }
+
     /// 11.2. Returns whether the renames came to an end; without `renames` none are done.
     fn run(&mut self, renames: bool) -> bool {
         let mut again = 0;
@@ -122,6 +186,10 @@ impl<'a> Merge<'a> {
             self.count = 0;
             self.delete_marked(Side::Remote);
             self.delete_marked(Side::Local);
+            self.steps += self.count as u64;
+            if self.steps > self.max_steps {
+                return false;
+            }
             self.inherit_times(Side::Local);
             self.inherit_times(Side::Remote);
             let settled = if renames {
@@ -144,7 +212,7 @@ impl<'a> Merge<'a> {
             if self.sync_type != TreeSyncType::PreserveRemote {
                 self.create_missing(Side::Local);
             }
-            if !settled || again > self.count * 3 {
+            if !settled || again > self.count * 3 || again > MAX_PASSES {
                 break;
             }
             again += 1;

@@ -38,13 +38,12 @@ impl Merge<'_> {
             number += 1;
         };
         let old = (side == Side::Local && self.present(side, id)).then(|| self.local.path(id));
-        let tree = self.tree_mut(side);
-        tree.detach(id);
-        let node = tree.node_mut(id);
-        node.name = name;
-        node.temp = true;
-        node.last_renamed_or_created = 0;
-        tree.attach(id, new_parent);
+        self.steps += number;
+        self.relocate(side, id, new_parent, |node| {
+            node.name = name;
+            node.temp = true;
+            node.last_renamed_or_created = 0;
+        });
         if let Some(from) = old {
             let to = self.local.path(id);
             self.emit(TreeOperation::Rename { from, to });
@@ -55,7 +54,9 @@ impl Merge<'_> {
     /// name now and gets a temporary one.
     pub(super) fn rename(&mut self, side: Side, victim: NodeId, id: NodeId, target: NodeId) {
         let other = self.tree(side.other());
-        let wanted = other.node(target).clone();
+        let wanted = other.node(target);
+        let (renamed, temp) = (wanted.last_renamed_or_created, wanted.temp);
+        let wanted_name = wanted.name.clone();
         let target_path = other.path(target);
         let levels: Vec<String> = other
             .parent(target)
@@ -64,8 +65,11 @@ impl Merge<'_> {
             .into_iter()
             .map(str::to_owned)
             .collect();
-        let tree = self.tree_mut(side);
-        let parent = tree.ensure(levels.iter().map(String::as_str));
+        let parent = self
+            .tree_mut(side)
+            .ensure(levels.iter().map(String::as_str));
+        self.touch(side, parent);
+        let tree = self.tree(side);
         if tree.is_at_or_below(parent, id) {
             self.make_temporary(side, id, Tree::ROOT);
             return;
@@ -73,13 +77,11 @@ impl Merge<'_> {
         let victim_parent = tree.parent(victim).unwrap_or(Tree::ROOT);
         self.make_temporary(side, victim, victim_parent);
         let old = (side == Side::Local && self.present(side, id)).then(|| self.local.path(id));
-        let tree = self.tree_mut(side);
-        tree.detach(id);
-        let node = tree.node_mut(id);
-        node.name = wanted.name;
-        node.last_renamed_or_created = wanted.last_renamed_or_created;
-        node.temp = wanted.temp;
-        tree.attach(id, parent);
+        self.relocate(side, id, parent, |node| {
+            node.name = wanted_name;
+            node.last_renamed_or_created = renamed;
+            node.temp = temp;
+        });
         if let Some(from) = old {
             self.emit(TreeOperation::Rename {
                 from,
