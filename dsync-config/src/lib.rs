@@ -5,16 +5,23 @@
 //!
 //! * [`Settings`]: all settings with their origin; [`SETTINGS`] is the table of what exists.
 //! * [`User`]: whose mail it is, and the variables (`%u`, `%h`) that depend on it.
+//! * [`HomeLock`]: the lock of whole runs.
 
+mod account;
 mod error;
 mod file;
+mod host;
+mod lock;
 mod nearest;
 mod setting;
 mod settings;
 mod user;
 mod variables;
 
+pub use account::{AccountOptions, OpenAccount};
 pub use error::{ConfigError, Origin};
+pub use host::{host_domain, host_name};
+pub use lock::HomeLock;
 pub use setting::{
     DOTLOCK_USE_EXCL, DSYNC_ALT_CHAR, DSYNC_COMMIT_MSGS_INTERVAL, DSYNC_FEATURES,
     DSYNC_HASHED_HEADERS, HOSTNAME, Kind, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC, MAIL_HOME,

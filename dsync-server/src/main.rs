@@ -1,2 +1,177 @@
-//! Filled in next.
-fn main() {}
+//! The `dsync-server` command: parse, build, drive, report. Its stdout carries only the protocol.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use dsync_config::{
+    AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Origin, Settings, User,
+};
+use dsync_engine::{Brain, Environment, Outcome};
+use dsync_server::Cli;
+use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
+use tracing::Level;
+
+/// The configuration file that is read if there is one and `-c` names no other.
+const DEFAULT_CONFIG: &str = "/etc/dsync.toml";
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that is gone does not want to know.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(64),
+            };
+        }
+    };
+    install_logging(&cli);
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        say("this is the other end of dsync and speaks its protocol, not to people; see --help");
+        return ExitCode::from(64);
+    }
+    let result = build(&cli).and_then(|(brain, options)| serve(brain, options));
+    match result {
+        Ok(outcome) => report(&outcome).into(),
+        Err(failure) => {
+            say(&failure.message);
+            failure.exit_code.into()
+        }
+    }
+}
+
+/// Why nothing could be served: one line and an exit code.
+struct Failure {
+    message: String,
+    exit_code: u8,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            exit_code: error.exit_code(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            message: format!("cannot start: {error}"),
+            exit_code: 75,
+        }
+    }
+}
+
+fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
+    let mut settings = Settings::default();
+    let default = Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
+    if let Some(path) = cli.config.clone().or(default) {
+        settings.read_file(&path)?;
+    }
+    for assignment in &cli.option {
+        settings.assign(assignment, &Origin::Argument("-o"))?;
+    }
+    let login = Login {
+        user: env::var("USER").ok(),
+        home: env::var_os("HOME").map(PathBuf::from),
+    };
+    let user = User::find(cli.user.as_deref(), &login, &settings)?;
+    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
+    let account = AccountOptions {
+        settings: &settings,
+        user: &user,
+        host_domain: &host_domain,
+        // The client has not said yet whether this side is the source or the destination.
+        create: true,
+        separator: None,
+    };
+    let open = account.open()?;
+    let unique = account.store_settings()?.unique();
+    let mut environment = Environment::new(host_domain.as_str(), move || unique.guid());
+    environment.user_lock = Some(Box::new(HomeLock::new(&user)));
+    environment.alt_char = settings
+        .text(&DSYNC_ALT_CHAR)
+        .bytes()
+        .next()
+        .unwrap_or(b'_');
+    let options = SessionOptions {
+        role: Role::Server,
+        peer_name: "local".to_owned(),
+        timeout: Duration::from_secs(cli.timeout.into()),
+        rawlog: cli
+            .rawlog
+            .as_ref()
+            .and_then(|path| match Rawlog::open(path) {
+                Ok(rawlog) => Some(rawlog),
+                Err(error) => {
+                    say(&format!(
+                        "cannot open the raw log {}: {error}",
+                        path.display()
+                    ));
+                    None
+                }
+            }),
+    };
+    Ok((Brain::server(open.account, environment), options))
+}
+
+fn serve(brain: Brain, options: SessionOptions) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let session: io::Result<Session> = runtime.block_on(async {
+        let stop = stop_signal(Hangup::Stop)?;
+        let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
+        Ok(drive(brain, stdin, stdout, options, stop).await)
+    });
+    // A thread may hang in a read of stdin that nobody can interrupt.
+    runtime.shutdown_background();
+    Ok(session?.outcome)
+}
+
+/// Says what went wrong. What the client stopped for it says itself, and what could be synced
+/// only in part does not change the exit code (`spec/brain-and-tree.md` 8).
+fn report(outcome: &Outcome) -> u8 {
+    for problem in &outcome.problems {
+        say(&problem.to_string());
+    }
+    match &outcome.error {
+        None => 0,
+        Some(error) => {
+            if !error.reported_by_peer {
+                say(&error.message);
+            }
+            error.class.exit_code()
+        }
+    }
+}
+
+/// A line for people. It is ignored if nobody listens.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "dsync-server: error: {text}");
+}
+
+fn install_logging(cli: &Cli) {
+    let level = match (cli.debug, cli.verbose) {
+        (true, _) => Level::DEBUG,
+        (false, true) => Level::INFO,
+        (false, false) => Level::WARN,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(io::stderr)
+        .finish();
+    // Fails only if there is one already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

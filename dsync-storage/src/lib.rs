@@ -8,17 +8,22 @@ mod account;
 pub mod attribute_dict;
 mod error;
 pub mod index;
+mod list_index;
+pub mod location;
 pub mod lock;
 mod log;
 mod mailbox;
+mod mailbox_log;
 mod maildir;
 pub mod memory;
 mod message_table;
 mod names;
 mod namespace;
+mod open;
 pub mod permissions;
 pub mod settings;
 mod store;
+mod subscriptions;
 pub mod unique;
 
 pub use account::Account;
@@ -30,6 +35,7 @@ pub use mailbox::{
 };
 pub use message_table::{KeywordSet, MessageRef, MessageTable};
 pub use namespace::Namespace;
+pub use open::open_store;
 pub use settings::StoreSettings;
 pub use store::{
     Created, ListEntry, MailboxIdentity, MailboxLogKind, MailboxLogRecord, OpenMode, Store,

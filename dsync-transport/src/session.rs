@@ -198,7 +198,9 @@ impl Pump {
                         };
                     }
                     self.flush();
-                    self.wait(Until::Input);
+                    if self.failed.is_none() {
+                        self.wait(Until::Input);
+                    }
                 }
             }
         };
@@ -348,7 +350,7 @@ impl Pump {
 
     fn fail(&mut self, (ending, error): (Ending, RunError)) {
         self.brain.fail(error.clone());
-        self.failed = Some((ending, error));
+        self.failed.get_or_insert((ending, error));
     }
 
     /// Waits until everything is written, for a failed run only a moment.

@@ -8,6 +8,7 @@
 )]
 
 mod command;
+mod manual;
 mod setup;
 mod test;
 
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
+    /// Writes manual pages and shell completions into packaging/
+    Manual,
     /// Runs everything that CI runs: format, lints, all tests, the tests against real Dovecot
     Test(test::Arguments),
 }
@@ -33,6 +36,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Setup => setup::run(),
+        Command::Manual => manual::run(),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

@@ -5,12 +5,12 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 
 use super::body::{BodyDecoder, Piece};
-use super::codec::{self, ALL_SPECS};
+use super::codec;
 use super::error::DecodeError;
 use super::fields::Fields;
 use super::handshake::{HeaderBlock, parse_banner};
 use super::peer::PeerInfo;
-use super::spec::{ItemSpec, Layout};
+use super::spec::{ItemSpec, Layout, Layouts};
 use crate::items::{AttributeValue, Item};
 use crate::limits::{self, Limits};
 
@@ -31,8 +31,7 @@ pub struct Decoder {
     /// Beginning of a line whose end was not pushed yet.
     partial: BytesMut,
     peer: Option<PeerInfo>,
-    /// By position in [`ALL_SPECS`]; `None` if the peer did not announce the item type.
-    layouts: [Option<Layout>; ALL_SPECS.len()],
+    layouts: Layouts,
     position: Position,
     failure: Option<DecodeError>,
 }
@@ -111,7 +110,7 @@ impl Decoder {
             input: Bytes::new(),
             partial: BytesMut::new(),
             peer: None,
-            layouts: std::array::from_fn(|_| None),
+            layouts: Layouts::default(),
             position: Position::default(),
             failure: None,
         }
@@ -283,10 +282,7 @@ impl Decoder {
 
     fn headers_done(&mut self, block: HeaderBlock) -> Result<(), DecodeError> {
         let dialect = block.finish()?;
-        for (layout, spec) in self.layouts.iter_mut().zip(ALL_SPECS) {
-            let announced = dialect.headers.iter().any(|h| h.letter == spec.letter);
-            *layout = announced.then(|| dialect.layout(spec));
-        }
+        self.layouts = dialect.layouts();
         self.peer = Some(PeerInfo { dialect });
         self.state = State::Handshake;
         Ok(())
@@ -352,19 +348,16 @@ impl Decoder {
     fn parse_handshake(&self, fields: &Fields<'_>, rest: &[u8]) -> Result<Item, DecodeError> {
         let mut handshake = codec::handshake::decode(fields)?;
         if let Some(peer) = &self.peer {
-            let layout = self.layout(&codec::handshake::SPEC)?;
             handshake.extensions =
-                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), layout, rest);
+                codec::handshake::decode_extensions(peer.dialect.keys(b'H'), rest);
         }
         Ok(Item::Handshake(Box::new(handshake)))
     }
 
     /// A peer cannot send an item type that it did not announce.
     fn layout(&self, spec: &ItemSpec) -> Result<&Layout, DecodeError> {
-        ALL_SPECS
-            .iter()
-            .position(|known| known.letter == spec.letter)
-            .and_then(|index| self.layouts.get(index)?.as_ref())
+        self.layouts
+            .get(spec.letter)
             .ok_or_else(|| unknown_letter(spec.letter))
     }
 }

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::codec::ALL_SPECS;
 use super::escape::escape_into;
-use super::spec::{ItemSpec, Layout};
+use super::spec::{ItemSpec, Layout, Layouts};
 
 /// The minor version that Dovecot 2.3 and 2.4 announce, and we too.
 pub const MINOR: u32 = 5;
@@ -78,6 +78,17 @@ impl Dialect {
 
     pub(crate) fn layout(&self, spec: &ItemSpec) -> Layout {
         Layout::new(spec, self.keys(spec.letter))
+    }
+
+    /// The layouts of the item types that are announced and known.
+    pub(crate) fn layouts(&self) -> Layouts {
+        let mut layouts = Layouts::default();
+        for spec in ALL_SPECS {
+            if self.headers.iter().any(|h| h.letter == spec.letter) {
+                layouts.insert(spec.letter, self.layout(spec));
+            }
+        }
+        layouts
     }
 
     /// Appends banner, header lines and the final `.` line.

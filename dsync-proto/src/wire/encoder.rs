@@ -4,11 +4,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::body::{BodyEncoder, BodySlices, TERMINATOR};
-use super::codec::{self, ALL_SPECS};
+use super::codec;
 use super::decoder::Position;
 use super::dialect::Dialect;
 use super::row::Row;
-use super::spec::{ItemSpec, Layout};
+use super::spec::{ItemSpec, Layout, Layouts};
 use crate::items::{AttributeValue, Change, ChangeKind, Handshake, Item};
 use crate::types::Uid;
 
@@ -26,6 +26,9 @@ pub enum EncodeError {
     /// The handshake is sent by [`Encoder::start`] and at no other time.
     #[error("bug: tried to send a second handshake")]
     SecondHandshake,
+    /// The dialect has no header line for this item type.
+    #[error("bug: tried to send {0}, which was not announced")]
+    NotAnnounced(&'static str),
     /// Changes must be sent by strictly rising UID, starting at 1.
     #[error("bug: tried to send a change of UID {uid} after UID {previous}")]
     UidOrder {
@@ -52,8 +55,7 @@ pub enum EncodeError {
 #[derive(Debug)]
 pub struct Encoder {
     dialect: Dialect,
-    /// By position in [`ALL_SPECS`].
-    layouts: [Layout; ALL_SPECS.len()],
+    layouts: Layouts,
     row: Row,
     body: Option<BodyEncoder>,
     last_change: Uid,
@@ -70,7 +72,7 @@ impl Encoder {
     /// An encoder for this dialect; the default one is that of Dovecot 2.3.
     pub fn new(dialect: Dialect) -> Self {
         Self {
-            layouts: ALL_SPECS.map(|spec| dialect.layout(spec)),
+            layouts: dialect.layouts(),
             dialect,
             row: Row::default(),
             body: None,
@@ -117,7 +119,7 @@ impl Encoder {
             }
             Item::EndOfList => out.put_slice(b".\n"),
             Item::Done => out.put_slice(b"X\n"),
-            _ => self.line(item, out),
+            _ => self.line(item, out)?,
         }
         self.sent(item);
         Ok(())
@@ -148,16 +150,16 @@ impl Encoder {
         &self.dialect
     }
 
-    fn line(&mut self, item: &Item, out: &mut BytesMut) {
-        let Some(spec) = self.fill_row(item) else {
-            return;
+    fn line(&mut self, item: &Item, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let spec = self.fill_row(item);
+        let layout = spec.and_then(|spec| self.layouts.get(spec.letter));
+        let (Some(spec), Some(layout)) = (spec, layout) else {
+            return Err(EncodeError::NotAnnounced(item.name()));
         };
-        let index = ALL_SPECS.iter().position(|s| s.letter == spec.letter);
-        if let Some(layout) = index.and_then(|index| self.layouts.get(index)) {
-            out.put_u8(spec.letter);
-            self.row.write(layout, out);
-            out.put_u8(b'\n');
-        }
+        out.put_u8(spec.letter);
+        self.row.write(layout, out);
+        out.put_u8(b'\n');
+        Ok(())
     }
 
     /// Encodes the values of an item that has some.

@@ -15,6 +15,8 @@ use crate::types::Guid;
 pub(crate) struct Fields<'a> {
     spec: &'static ItemSpec,
     values: [Option<&'a [u8]>; MAX_KEYS],
+    /// Some value may contain escapes.
+    is_escaped: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -30,7 +32,11 @@ impl<'a> Fields<'a> {
                 *slot = value;
             }
         }
-        let fields = Self { spec, values };
+        let fields = Self {
+            spec,
+            values,
+            is_escaped: memchr::memchr(0x01, rest).is_some(),
+        };
         fields.check_required()?;
         Ok(fields)
     }
@@ -49,7 +55,11 @@ impl<'a> Fields<'a> {
 
     /// The decoded value.
     pub(crate) fn text(&self, key: usize) -> Option<Cow<'a, [u8]>> {
-        self.values.get(key).copied().flatten().map(decode_value)
+        let value = self.values.get(key).copied().flatten()?;
+        if self.is_escaped {
+            return Some(decode_value(value));
+        }
+        Some(Cow::Borrowed(value.strip_prefix(b"\x02").unwrap_or(value)))
     }
 
     /// The decoded value, empty if absent.
@@ -154,9 +164,11 @@ pub(crate) fn too_long_list() -> DecodeError {
 }
 
 /// The elements of a list(TAB), each still escaped; none for the empty text.
-pub(crate) fn split_list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let list = (!text.is_empty()).then_some(text);
-    list.into_iter().flat_map(|text| Split::new(text, b'\t'))
+pub(crate) fn split_list(text: &[u8]) -> Split<'_> {
+    Split {
+        rest: (!text.is_empty()).then_some(text),
+        separator: b'\t',
+    }
 }
 
 /// The values after an item letter by position, still escaped, `None` for absent ones.
@@ -182,7 +194,7 @@ pub(crate) fn decode_value(value: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// `slice::split` by one byte, with the vector search of memchr.
+/// `slice::split` by one byte. Values are short, so a plain loop is faster than a vector search.
 pub(crate) struct Split<'a> {
     rest: Option<&'a [u8]>,
     separator: u8,
@@ -202,7 +214,7 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let text = self.rest?;
-        let Some(end) = memchr::memchr(self.separator, text) else {
+        let Some(end) = text.iter().position(|byte| *byte == self.separator) else {
             self.rest = None;
             return Some(text);
         };

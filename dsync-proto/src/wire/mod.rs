@@ -4,6 +4,26 @@
 //! * [`Encoder`]: items to bytes, in a [`Dialect`].
 //!
 //! Both are values without I/O; one of each serves one direction of one session.
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use dsync_proto::items::{Handshake, Item};
+//! use dsync_proto::wire::{Decoder, Encoder};
+//!
+//! let handshake = Handshake { hostname: "client.example".into(), ..Handshake::default() };
+//! let mut wire = BytesMut::new();
+//! let mut encoder = Encoder::default();
+//! encoder.start(&handshake, &mut wire);
+//! encoder.encode(&Item::EndOfList, &mut wire)?;
+//!
+//! let mut decoder = Decoder::default();
+//! decoder.push(wire.freeze());
+//! assert_eq!(decoder.next_item()?, Some(Item::Handshake(Box::new(handshake))));
+//! assert_eq!(decoder.peer().map(|peer| peer.minor()), Some(5));
+//! assert_eq!(decoder.next_item()?, Some(Item::EndOfList));
+//! assert_eq!(decoder.next_item()?, None); // push more
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod body;
 mod codec;

@@ -94,3 +94,23 @@ impl Layout {
             .map(|(_, key)| key.name)
     }
 }
+
+/// The layouts of one sender by item letter; none for item types that it did not announce.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layouts(Vec<Option<Layout>>);
+
+impl Layouts {
+    pub(crate) fn insert(&mut self, letter: u8, layout: Layout) {
+        let index = usize::from(letter);
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(layout);
+        }
+    }
+
+    pub(crate) fn get(&self, letter: u8) -> Option<&Layout> {
+        self.0.get(usize::from(letter))?.as_ref()
+    }
+}

@@ -1,6 +1,8 @@
 //! Helpers shared by the integration tests of this crate.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+pub(crate) mod lines;
+
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};

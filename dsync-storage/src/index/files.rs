@@ -1,11 +1,12 @@
 //! Names, modes and small operations on index files (`spec/dovecot-index.md` 1).
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::permissions::CreateModes;
 use crate::{Result, StorageError};
 
 /// The files of one index.
@@ -92,14 +93,8 @@ impl Files {
             .open(path)
             .map_err(error)?;
         let folder = fs::metadata(&self.dir).map_err(error)?;
-        if folder.gid() != nix::unistd::getegid().as_raw() {
-            // Only members of the group may do this; without it the file stays private.
-            if std::os::unix::fs::fchown(&file, None, Some(folder.gid())).is_err() {
-                return Ok(file);
-            }
-        }
-        let mode = folder.mode() & 0o666 | 0o600;
-        file.set_permissions(Permissions::from_mode(mode))
+        CreateModes::from_metadata(&folder)
+            .apply_to_file(&file, path)
             .map_err(error)?;
         Ok(file)
     }

@@ -1,7 +1,4 @@
-//! The lock of a log: fcntl, owned by the open file (`spec/dovecot-index.md` 8).
-//!
-//! Open-file-description locks exclude Dovecot's classic fcntl locks and other threads, and do
-//! not vanish when another descriptor of the file is closed.
+//! The lock of a log (`spec/dovecot-index.md` 8), on top of [`crate::lock`].
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,53 +6,43 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dsync_proto::types::MailErrorClass;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::lock::lock_file;
+use crate::settings::LockMethod;
 use crate::{Result, StorageError};
 
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// A longer timeout than this waits so long.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn whole_file(kind: i32) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+/// When a timeout that starts now is over.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(LONGEST_TIMEOUT)
 }
 
 /// Takes the exclusive lock; waits at most until `deadline`.
-pub(crate) fn lock(file: &File, path: &Path, deadline: Instant) -> Result<()> {
-    let wanted = whole_file(libc::F_WRLCK);
-    let mut pause = FIRST_WAIT;
-    loop {
-        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&wanted)) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EINTR) => continue,
-            Err(Errno::EAGAIN | Errno::EACCES) => {}
-            Err(Errno::EBADF) => {
-                return Err(StorageError::new(
-                    MailErrorClass::Permission,
-                    format!("cannot lock {}: no permission to write", path.display()),
-                ));
-            }
-            Err(error) => return Err(StorageError::io("lock", path, &error.into())),
-        }
-        wait(path, deadline, &mut pause)?;
+pub(crate) fn lock(file: &File, path: &Path, method: LockMethod, deadline: Instant) -> Result<()> {
+    let mode = fcntl(file.as_fd(), FcntlArg::F_GETFL).unwrap_or(libc::O_RDWR);
+    if mode & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(StorageError::new(
+            MailErrorClass::Permission,
+            format!("cannot lock {}: no permission to write", path.display()),
+        ));
     }
+    let left = deadline.saturating_duration_since(Instant::now());
+    lock_file(file, path, method, left)
 }
 
 /// Waits a moment, longer each time; fails when the deadline is over.
 pub(crate) fn wait(path: &Path, deadline: Instant, pause: &mut Duration) -> Result<()> {
     let Some(left) = deadline.checked_duration_since(Instant::now()) else {
         return Err(StorageError::new(
-            MailErrorClass::InUse,
+            MailErrorClass::Temporary,
             format!(
-                "{} is locked by another process; gave up waiting, try again later",
+                "another process makes a new log ({}); gave up waiting, try again later",
                 path.display()
             ),
         ));
@@ -65,11 +52,27 @@ pub(crate) fn wait(path: &Path, deadline: Instant, pause: &mut Duration) -> Resu
     Ok(())
 }
 
-/// Gives the lock up.
-pub(crate) fn unlock(file: &File) {
-    // Fails only for a descriptor without such locks, where there is nothing to give up.
-    let _ = fcntl(
-        file.as_fd(),
-        FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)),
-    );
+/// First argument for [`wait`].
+pub(crate) fn first_wait() -> Duration {
+    FIRST_WAIT
+}
+
+/// Gives the lock up while the file stays open.
+pub(crate) fn unlock(file: &File, method: LockMethod) {
+    // Both fail only for a descriptor without a lock, where there is nothing to give up.
+    match method {
+        LockMethod::Fcntl => {
+            let whole = libc::flock {
+                l_type: libc::F_UNLCK as libc::c_short,
+                l_whence: libc::SEEK_SET as libc::c_short,
+                l_start: 0,
+                l_len: 0,
+                l_pid: 0,
+            };
+            let _ = fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&whole));
+        }
+        LockMethod::Flock => {
+            let _ = file.unlock();
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! The index log is our change log too: a live Dovecot and we share one truth about flags,
 //! keywords, modseqs and expunges.
 //!
-//! * bytes: [`format`], [`header`], [`log_header`], [`record`] – what stands on disk;
+//! * bytes: `format`, `header`, `log_header`, `record`, `payload`, `snapshot` – what stands on
+//!   disk;
 //! * values: [`IndexState`] (all messages in one flat array) and `apply` (a log record changes
 //!   the state), [`Transaction`] and `encode` (changes become records), `scan` (what happened
 //!   since a modseq);
@@ -26,8 +27,12 @@
 //! ```
 
 mod apply;
+mod apply_extensions;
 mod cache;
+mod damage;
+mod dump;
 mod encode;
+mod encode_extensions;
 mod extension;
 mod files;
 mod format;
@@ -37,10 +42,12 @@ mod load;
 mod lock;
 mod log_header;
 mod modseq;
+mod payload;
 mod pending;
 mod ranges;
 mod record;
 mod records;
+mod repair;
 mod rotate;
 mod scan;
 mod snapshot;
@@ -48,12 +55,18 @@ mod state;
 mod store;
 mod transaction;
 
-pub use cache::cache_fields;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{SavedDates, cache_fields};
+pub use damage::Damage;
+pub use dump::dump;
 pub use extension::{Extension, ExtensionSpec};
 pub use header::{HeaderField, IndexHeader};
-pub use load::Damage;
 pub use log_header::LogHeader;
 pub use pending::{PendingChange, PendingKind};
 pub use state::{IndexState, Message};
-pub use store::{Fsync, Index, IndexSettings, LockedIndex};
+pub use store::{Index, IndexSettings, LockedIndex};
+
+pub use crate::settings::{Fsync, LockMethod};
 pub use transaction::{Origin, Transaction};

@@ -3,7 +3,8 @@
 use dsync_proto::types::ModSeq;
 
 use super::extension::ExtensionSpec;
-use super::record::{Record, RecordKind, ext_intros, flag_updates, modseq_updates};
+use super::payload::{ext_intros, flag_updates, modseq_updates};
+use super::record::{Record, RecordKind};
 
 /// The running modseq after this record, from the value before it.
 pub(crate) fn advance(before: ModSeq, record: &Record<'_>, log_minor_version: u8) -> ModSeq {

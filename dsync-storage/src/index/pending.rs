@@ -5,10 +5,8 @@ use dsync_proto::types::{Flags, Guid, KeywordOp, ModSeq, Uid};
 
 use super::log_header::LogHeader;
 use super::modseq;
-use super::record::{
-    InvalidRecord, KeywordUpdate, Record, RecordKind, expunged_guids, flag_updates, header_updates,
-    ranges,
-};
+use super::payload::{KeywordUpdate, expunged_guids, flag_updates, header_updates, ranges};
+use super::record::{InvalidRecord, Record, RecordKind};
 
 /// Offset of the tail in the base header.
 const TAIL_FIELD: usize = 64;

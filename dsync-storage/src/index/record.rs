@@ -1,8 +1,11 @@
 //! Records of a transaction log (`spec/dovecot-index.md` 4.2, 4.3).
 
-use dsync_proto::types::{Guid, ModSeq, Uid};
+use dsync_proto::types::Uid;
 
-use super::format::{array_at, decode_offset, pad4, u16_at, u32_at, u64_at};
+use super::format::{array_at, decode_offset, u32_at};
+use super::payload::{
+    KeywordUpdate, attribute_updates, expunged_guids, ext_intros, flag_updates, ranges,
+};
 
 /// Flag bit of a record type: the change is a fact already.
 pub(crate) const EXTERNAL: u32 = 0x1000_0000;
@@ -108,23 +111,41 @@ pub(crate) struct InvalidRecord {
 /// Walks over the complete records of a log.
 ///
 /// Stops without an error where a record or a transaction is not completely there: it is still
-/// being written, or its writer died (`spec/dovecot-index.md` 4.3).
+/// being written, or its writer died (`spec/dovecot-index.md` 4.3). An unfinished record inside
+/// a complete transaction is damage.
 pub(crate) struct RecordReader<'a> {
     data: &'a [u8],
     /// File offset of the first byte of `data`.
     base: u32,
     at: usize,
+    /// End of the transaction that we are in.
+    boundary: usize,
 }
 
 impl<'a> RecordReader<'a> {
     /// `data` starts at this offset of the file, at a record.
     pub(crate) fn new(data: &'a [u8], base: u32) -> Self {
-        Self { data, base, at: 0 }
+        Self {
+            data,
+            base,
+            at: 0,
+            boundary: 0,
+        }
     }
 
     /// File offset behind the last complete record.
     pub(crate) fn offset(&self) -> u32 {
         self.base + self.at as u32
+    }
+
+    /// The last item: nothing can be read behind damage.
+    fn invalid(&mut self, kind: u32, reason: &'static str) -> InvalidRecord {
+        self.data = &[];
+        InvalidRecord {
+            offset: self.offset(),
+            kind,
+            reason,
+        }
     }
 }
 
@@ -133,11 +154,11 @@ impl<'a> Iterator for RecordReader<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.data.get(self.at..)?;
-        let size = decode_offset(array_at(rest, 0)?) as usize;
-        let bits = u32_at(rest, 4)?;
-        if size == 0 || size > rest.len() {
-            return None;
-        }
+        let size = array_at(rest, 0).map_or(0, decode_offset) as usize;
+        let Some(bits) = u32_at(rest, 4).filter(|_| size != 0 && size <= rest.len()) else {
+            let inside = self.at < self.boundary;
+            return inside.then(|| Err(self.invalid(0, "unfinished in a finished transaction")));
+        };
         let record = Record {
             offset: self.offset(),
             kind: RecordKind::from_bits(bits & TYPE_MASK),
@@ -146,17 +167,14 @@ impl<'a> Iterator for RecordReader<'a> {
             payload: rest.get(RECORD_HEADER..size).unwrap_or(&[]),
         };
         if let Err(reason) = validate(&record, bits & TYPE_MASK) {
-            return Some(Err(InvalidRecord {
-                offset: record.offset,
-                kind: bits & TYPE_MASK,
-                reason,
-            }));
+            return Some(Err(self.invalid(bits & TYPE_MASK, reason)));
         }
         if record.kind == Some(RecordKind::Boundary) {
             let whole = u32_at(record.payload, 0)? as usize;
             if whole > rest.len() {
                 return None;
             }
+            self.boundary = self.at + whole;
         }
         self.at += size;
         Some(Ok(record))
@@ -189,7 +207,7 @@ fn validate(record: &Record<'_>, bits: u32) -> Result<(), &'static str> {
         }
         RecordKind::KeywordUpdate => {
             let update = KeywordUpdate::decode(payload).ok_or("keyword name")?;
-            check(update.ranges.len().is_multiple_of(8), "size of the payload")?;
+            check(update.is_whole(), "size of the payload")?;
             check(update.add || payload[0] == 1, "keyword operation")?;
             ascending(update.ranges())
         }
@@ -227,195 +245,4 @@ fn ascending(ranges: impl Iterator<Item = (Uid, Uid)>) -> Result<(), &'static st
         before = last;
     }
     Ok(())
-}
-
-/// UID ranges of EXPUNGE, KEYWORD_RESET and behind the name of KEYWORD_UPDATE.
-pub(crate) fn ranges(payload: &[u8]) -> impl Iterator<Item = (Uid, Uid)> + '_ {
-    payload
-        .chunks_exact(8)
-        .filter_map(|entry| Some((u32_at(entry, 0)?, u32_at(entry, 4)?)))
-}
-
-/// An entry of FLAG_UPDATE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlagEntry {
-    pub(crate) first: Uid,
-    pub(crate) last: Uid,
-    pub(crate) add: u8,
-    pub(crate) remove: u8,
-    pub(crate) modseq_inc: bool,
-}
-
-impl FlagEntry {
-    /// Touches only flags that users do not see: no new modseq.
-    pub(crate) fn is_internal(&self) -> bool {
-        (self.add | self.remove) & 0x1f == 0 && !self.modseq_inc
-    }
-}
-
-pub(crate) fn flag_updates(payload: &[u8]) -> impl Iterator<Item = FlagEntry> + '_ {
-    payload.chunks_exact(12).filter_map(|entry| {
-        Some(FlagEntry {
-            first: u32_at(entry, 0)?,
-            last: u32_at(entry, 4)?,
-            add: entry[8],
-            remove: entry[9],
-            modseq_inc: entry[10] != 0,
-        })
-    })
-}
-
-/// UIDs and flags of APPEND.
-pub(crate) fn appends(payload: &[u8]) -> impl Iterator<Item = (Uid, u8)> + '_ {
-    payload
-        .chunks_exact(8)
-        .filter_map(|entry| Some((u32_at(entry, 0)?, entry[4])))
-}
-
-/// Entries of EXPUNGE_GUID.
-pub(crate) fn expunged_guids(payload: &[u8]) -> impl Iterator<Item = (Uid, Guid)> + '_ {
-    payload
-        .chunks_exact(20)
-        .filter_map(|entry| Some((u32_at(entry, 0)?, Guid(array_at(entry, 4)?))))
-}
-
-/// Entries of MODSEQ_UPDATE; UID 0 means only the highest.
-pub(crate) fn modseq_updates(payload: &[u8]) -> impl Iterator<Item = (Uid, ModSeq)> + '_ {
-    payload
-        .chunks_exact(12)
-        .filter_map(|entry| Some((u32_at(entry, 0)?, u64_at(entry, 4)?)))
-}
-
-/// Entries of EXT_ATOMIC_INC.
-pub(crate) fn atomic_incs(payload: &[u8]) -> impl Iterator<Item = (Uid, i32)> + '_ {
-    payload
-        .chunks_exact(8)
-        .filter_map(|entry| Some((u32_at(entry, 0)?, u32_at(entry, 4)?.cast_signed())))
-}
-
-/// A KEYWORD_UPDATE.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeywordUpdate<'a> {
-    pub(crate) add: bool,
-    pub(crate) name: &'a [u8],
-    ranges: &'a [u8],
-}
-
-impl<'a> KeywordUpdate<'a> {
-    pub(crate) fn decode(payload: &'a [u8]) -> Option<Self> {
-        let name_size = usize::from(u16_at(payload, 2)?);
-        let name = payload.get(4..4 + name_size)?;
-        let ranges = payload.get(pad4(4 + name_size)..)?;
-        (!name.is_empty() && !name.contains(&0)).then_some(Self {
-            add: payload[0] == 0,
-            name,
-            ranges,
-        })
-    }
-
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Uid, Uid)> + 'a {
-        ranges(self.ranges)
-    }
-}
-
-/// An EXT_INTRO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ExtIntro<'a> {
-    pub(crate) id: u32,
-    pub(crate) reset_id: u32,
-    pub(crate) header_size: u32,
-    pub(crate) record_size: u16,
-    pub(crate) record_align: u16,
-    pub(crate) no_shrink: bool,
-    pub(crate) name: &'a [u8],
-}
-
-/// The intros in one record; `None` for one that is cut.
-pub(crate) fn ext_intros(payload: &[u8]) -> impl Iterator<Item = Option<ExtIntro<'_>>> {
-    let mut rest = payload;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let current = std::mem::take(&mut rest);
-        let intro = decode_intro(current);
-        if let Some(intro) = &intro {
-            rest = current.get(pad4(20 + intro.name.len())..).unwrap_or(&[]);
-        }
-        Some(intro)
-    })
-}
-
-fn decode_intro(bytes: &[u8]) -> Option<ExtIntro<'_>> {
-    let name_size = usize::from(u16_at(bytes, 18)?);
-    Some(ExtIntro {
-        id: u32_at(bytes, 0)?,
-        reset_id: u32_at(bytes, 4)?,
-        header_size: u32_at(bytes, 8)?,
-        record_size: u16_at(bytes, 12)?,
-        record_align: u16_at(bytes, 14)?,
-        no_shrink: u16_at(bytes, 16)? & EXT_NO_SHRINK != 0,
-        name: bytes.get(20..20 + name_size)?,
-    })
-}
-
-/// `(offset, data)` of HEADER_UPDATE and EXT_HDR_UPDATE, or of EXT_HDR_UPDATE32 (`wide`);
-/// `None` for an entry that is cut.
-pub(crate) fn header_updates(
-    payload: &[u8],
-    wide: bool,
-) -> impl Iterator<Item = Option<(usize, &[u8])>> {
-    let mut rest = payload;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let current = std::mem::take(&mut rest);
-        let entry = decode_header_update(current, wide);
-        if let Some((_, data)) = entry {
-            let fixed = if wide { 8 } else { 4 };
-            rest = current.get(pad4(fixed + data.len())..).unwrap_or(&[]);
-        }
-        Some(entry)
-    })
-}
-
-fn decode_header_update(bytes: &[u8], wide: bool) -> Option<(usize, &[u8])> {
-    let (offset, size, start): (usize, usize, usize) = if wide {
-        (u32_at(bytes, 0)? as usize, u32_at(bytes, 4)? as usize, 8)
-    } else {
-        (u16_at(bytes, 0)?.into(), u16_at(bytes, 2)?.into(), 4)
-    };
-    Some((offset, bytes.get(start..start.checked_add(size)?)?))
-}
-
-/// An entry of ATTRIBUTE_UPDATE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AttributeEntry<'a> {
-    pub(crate) deleted: bool,
-    pub(crate) shared: bool,
-    pub(crate) key: &'a [u8],
-}
-
-/// The changed attributes; `None` if the list is damaged.
-pub(crate) fn attribute_updates(payload: &[u8]) -> Option<Vec<AttributeEntry<'_>>> {
-    let mut entries = Vec::new();
-    let mut rest = payload;
-    while rest.first().is_some_and(|byte| *byte != 0) {
-        let end = memchr::memchr(0, rest)?;
-        let (deleted, shared) = match rest.get(..2)? {
-            b"+p" => (false, false),
-            b"+s" => (false, true),
-            b"-p" => (true, false),
-            b"-s" => (true, true),
-            _ => return None,
-        };
-        entries.push(AttributeEntry {
-            deleted,
-            shared,
-            key: rest.get(2..end)?,
-        });
-        rest = rest.get(end + 1..)?;
-    }
-    (!entries.is_empty()).then_some(entries)
 }

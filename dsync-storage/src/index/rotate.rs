@@ -6,18 +6,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dsync_proto::types::ModSeq;
 
+use crate::settings::Fsync;
 use crate::{Result, StorageError};
 
+use super::damage::Damage;
 use super::encode;
 use super::files::{self, FileId};
-use super::header::{HEADER_FSCKD, HeaderField};
-use super::load::{Damage, OpenLog};
+use super::header::HeaderField;
+use super::load::OpenLog;
 use super::lock;
 use super::log_header::{LOG_HEADER_SIZE, LogHeader};
 use super::pending::LogCursor;
 use super::snapshot::{self, SnapshotPosition};
 use super::state::IndexState;
-use super::store::{Fsync, Index, LockedIndex, unix_time};
+use super::store::{Index, LockedIndex, unix_time};
 use super::transaction::Transaction;
 
 /// A `.newlock` file older than this belongs to a writer that died.
@@ -38,7 +40,7 @@ impl Index {
         let header = self.fresh_header();
         let records = encode::encode(first, &IndexState::new(), LOG_HEADER_SIZE as u32)
             .map_err(|error| self.encode_error(&error))?;
-        let deadline = Instant::now() + STALE_NEW_LOG;
+        let deadline = lock::deadline(STALE_NEW_LOG);
         if !self.link_new_log(&header, &records, deadline)? {
             return Err(StorageError::new(
                 dsync_proto::types::MailErrorClass::Exists,
@@ -48,7 +50,7 @@ impl Index {
         self.load()
     }
 
-    fn fresh_header(&self) -> LogHeader {
+    pub(super) fn fresh_header(&self) -> LogHeader {
         let now = unix_time();
         let older = self.older.as_ref().map_or(1, |older| older.header.file_seq);
         LogHeader {
@@ -79,9 +81,11 @@ impl Index {
         } else {
             self.link_new_log(&header, &[], deadline)?;
         }
-        let damage = std::mem::take(&mut self.damage);
+        let mut damage = std::mem::take(&mut self.damage);
         self.load()?;
-        self.damage.extend(damage);
+        self.mended = damage.len();
+        damage.append(&mut self.damage);
+        self.damage = damage;
         Ok(())
     }
 
@@ -124,7 +128,7 @@ impl Index {
         deadline: Instant,
     ) -> Result<fs::File> {
         let path = self.files.new_log();
-        let mut pause = Duration::from_millis(5);
+        let mut pause = lock::first_wait();
         let mut file = loop {
             match self.files.create(&path) {
                 Ok(file) => break file,
@@ -162,7 +166,8 @@ impl Index {
     /// Writes the snapshot for a position. The lock must be held.
     ///
     /// Killed before the rename: the old snapshot stands, a stale temporary file remains.
-    fn write_snapshot(&mut self, position: SnapshotPosition) -> Result<()> {
+    pub(super) fn write_snapshot(&mut self, position: SnapshotPosition) -> Result<()> {
+        self.state.header = snapshot::checked_header(&self.state);
         let bytes = snapshot::encode(&self.state, position);
         let (tmp, target) = (self.files.snapshot_tmp(), self.files.snapshot());
         files::unlink(&tmp)?;
@@ -202,83 +207,24 @@ impl Index {
 }
 
 impl LockedIndex<'_> {
-    /// Repairs what loading found, under the lock.
-    pub(crate) fn mend(&mut self) -> Result<()> {
-        let damaged = |check: fn(&Damage) -> bool| self.index.damage.iter().any(check);
-        let (lost, new_log) = (
-            damaged(Damage::lost_something),
-            damaged(Damage::needs_new_log),
-        );
-        let anything = !self.index.damage.is_empty();
-        if self.index.torn > 0 && !new_log {
-            self.cut_tail()?;
-        }
-        if !anything || self.index.needs_rebuild() {
-            return Ok(()); // whoever rebuilds it resets the index
-        }
-        if lost {
-            let header = &mut self.index.state.header;
-            let flags = header.get(HeaderField::Flags);
-            header.set(HeaderField::Flags, flags | HEADER_FSCKD);
-        }
-        if new_log {
-            self.salvage()
-        } else {
-            self.write_snapshot()
-        }
-    }
-
-    /// Cuts off what a writer that died left behind: Dovecot would drop everything since the
-    /// snapshot instead (`spec/dovecot-index.md` 9, 14.3).
-    fn cut_tail(&mut self) -> Result<()> {
-        let bytes = self.index.torn;
-        let path = self.index.files.log();
-        if let Some((log, cursor)) = self.index.log.as_ref() {
-            log.file
-                .set_len(cursor.offset.into())
-                .map_err(|error| StorageError::io("cut", &path, &error))?;
-        }
-        let damage = Damage::TornTail { bytes };
-        tracing::warn!(index = %path.display(), "index log mended: {damage}");
-        self.index.damage.push(damage);
-        self.index.torn = 0;
-        Ok(())
-    }
-
-    /// A new log for a state that the old one does not lead to. First the snapshot, which
-    /// already belongs to the new log: killed between, everybody has the whole state.
-    fn salvage(&mut self) -> Result<()> {
-        let seq = self.next_seq();
-        let position = SnapshotPosition {
-            log_seq: seq,
-            tail: LOG_HEADER_SIZE as u32,
-            head: LOG_HEADER_SIZE as u32,
-        };
-        let mut header = self.index.fresh_header();
-        header.index_id = self.index.state.header.get(HeaderField::IndexId);
-        if header.index_id == 0 {
-            header.index_id = header.create_stamp;
-            self.index.state.set_index_id(header.index_id);
-        }
-        header.file_seq = seq;
-        header.prev_file_seq = seq - 1;
-        header.prev_file_offset = self.index.log_size();
-        self.index.write_snapshot(position)?;
-        self.install_log(&header, &[], false)
-    }
-
-    fn next_seq(&self) -> u32 {
+    pub(super) fn next_seq(&self) -> u32 {
         let log = self.index.log_header().map_or(1, |header| header.file_seq);
         let snapshot = self.index.snapshot.map_or(1, |position| position.log_seq);
         log.max(snapshot).saturating_add(1)
     }
 
     /// Puts a new log in the place of the locked one and locks it.
-    fn install_log(&mut self, header: &LogHeader, records: &[u8], keep_old: bool) -> Result<()> {
+    pub(super) fn install_log(
+        &mut self,
+        header: &LogHeader,
+        records: &[u8],
+        keep_old: bool,
+    ) -> Result<()> {
         let (path, log_path) = (self.index.files.new_log(), self.index.files.log());
-        let deadline = Instant::now() + STALE_NEW_LOG;
+        let deadline = lock::deadline(STALE_NEW_LOG);
         let file = self.index.write_new_log(header, records, deadline)?;
-        lock::lock(&file, &path, deadline)?;
+        let method = self.index.settings.lock_method;
+        lock::lock(&file, &path, method, deadline)?;
         if keep_old {
             // Killed between: `.log.2` is the current log itself, which readers ignore.
             let log2 = self.index.files.log2();
@@ -298,7 +244,7 @@ impl LockedIndex<'_> {
         };
         let cursor = LogCursor::new(header, None);
         if let Some((old, _)) = self.index.log.replace((new, cursor)) {
-            lock::unlock(&old.file);
+            lock::unlock(&old.file, method);
             self.index.older = keep_old.then_some(old);
         }
         self.index.torn = 0;
@@ -390,6 +336,7 @@ impl LockedIndex<'_> {
         fresh.header.set(HeaderField::Log2RotateTime, NO_LOG2);
         self.index.state = fresh;
         self.index.damage.clear();
+        self.index.mended = 0;
         self.index.snapshot = None;
         self.index.absorb(&records);
         self.write_snapshot()?;

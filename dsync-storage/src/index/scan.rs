@@ -10,10 +10,11 @@ use crate::{ChangeLog, LoggedAttribute, LoggedChange, LoggedKind};
 
 use super::log_header::LogHeader;
 use super::modseq;
-use super::record::{
-    FlagEntry, KeywordUpdate, Record, RecordKind, RecordReader, attribute_updates, expunged_guids,
-    flag_updates, modseq_updates, ranges,
+use super::payload::{
+    FlagEntry, KeywordUpdate, attribute_updates, expunged_guids, flag_updates, modseq_updates,
+    ranges,
 };
+use super::record::{Record, RecordKind, RecordReader};
 use super::state::IndexState;
 
 /// Most UIDs without a message that a range may bring in: a damaged log must not name four

@@ -89,8 +89,9 @@ pub(crate) fn decode(file: &[u8]) -> Result<Snapshot, Unusable> {
         "impossible record size",
     )?;
     let mut repaired = None;
-    let extensions = read_extensions(&file[..header_size], base_size, record_size, &mut repaired);
-    let keywords = read_keywords(&extensions, &mut repaired);
+    let mut extensions =
+        read_extensions(&file[..header_size], base_size, record_size, &mut repaired);
+    let keywords = read_keywords(&mut extensions, &mut repaired);
     let records = read_records(&header, &file[header_size..], record_size, &mut repaired);
     let mut state = IndexState {
         header,
@@ -100,8 +101,13 @@ pub(crate) fn decode(file: &[u8]) -> Result<Snapshot, Unusable> {
         highest_modseq: 1,
         current: CurrentExtension::None,
         deletion: Deletion::Alive,
+        modseq_offset: None,
     };
-    check_header(&mut state, &mut repaired);
+    state.find_modseqs();
+    state.header = checked_header(&state);
+    if state.header != header {
+        repaired = Some("the header contradicts the messages");
+    }
     let position = SnapshotPosition {
         log_seq: header.get(HeaderField::LogFileSeq),
         tail: header.get(HeaderField::LogTailOffset),
@@ -143,14 +149,18 @@ fn read_extensions(
     extensions
 }
 
-fn read_keywords(extensions: &[Extension], repaired: &mut Option<&'static str>) -> KeywordTable {
-    let Some(extension) = extensions.iter().find(|known| known.is("keywords")) else {
+fn read_keywords(
+    extensions: &mut [Extension],
+    repaired: &mut Option<&'static str>,
+) -> KeywordTable {
+    let Some(extension) = extensions.iter_mut().find(|known| known.is("keywords")) else {
         return KeywordTable::default();
     };
     let (table, intact) =
         KeywordTable::decode(&extension.header, usize::from(extension.record_size));
     if !intact {
         *repaired = Some("the table of keywords is damaged");
+        extension.header = table.encode(extension.header.len());
     }
     table
 }
@@ -190,52 +200,37 @@ fn read_records(
     RecordTable::from_bytes(kept, record_size)
 }
 
-/// Counters and UID limits that contradict the messages (`spec/dovecot-index.md` 14.2).
-fn check_header(state: &mut IndexState, repaired: &mut Option<&'static str>) {
-    let last_uid = state
-        .records
-        .positions()
-        .checked_sub(1)
-        .and_then(|last| state.records.uid(last))
-        .unwrap_or(0);
-    let before = state.header;
-    if before.next_uid() <= last_uid || before.next_uid() == 0 {
-        state.header.set(HeaderField::NextUid, last_uid + 1);
-    }
-    let next_uid = state.header.next_uid();
-    for field in [
-        HeaderField::FirstRecentUid,
-        HeaderField::FirstUnseenLowwater,
-        HeaderField::FirstDeletedLowwater,
-    ] {
-        let value = before.get(field);
-        state.header.set(field, value.min(next_uid));
-    }
-    count_flags(state);
-    if state.header != before {
-        *repaired = Some("the header contradicts the messages");
-    }
-    if before.uid_validity() == 0 && before.next_uid() != 1 {
-        *repaired = Some("UIDVALIDITY is missing");
-    }
-}
-
-fn count_flags(state: &mut IndexState) {
-    let (mut seen, mut deleted) = (0, 0);
+/// The header with counters and UID limits that agree with the messages
+/// (`spec/dovecot-index.md` 14.2).
+pub(crate) fn checked_header(state: &IndexState) -> IndexHeader {
+    let mut header = state.header;
+    let (mut seen, mut deleted, mut last_uid) = (0, 0, 0);
     for message in state.messages() {
         seen += u32::from(message.raw_flags() & SEEN != 0);
         deleted += u32::from(message.raw_flags() & DELETED != 0);
+        last_uid = message.uid();
     }
-    let messages = state.len() as u32;
-    state.header.set(HeaderField::MessagesCount, messages);
-    state.header.set(HeaderField::SeenCount, seen);
-    state.header.set(HeaderField::DeletedCount, deleted);
+    header.set(HeaderField::MessagesCount, state.len() as u32);
+    header.set(HeaderField::SeenCount, seen);
+    header.set(HeaderField::DeletedCount, deleted);
+    let next_uid = header.next_uid().max(last_uid + 1);
+    header.set(HeaderField::NextUid, next_uid);
+    let first_recent_uid = header.first_recent_uid().min(next_uid);
+    header.set(HeaderField::FirstRecentUid, first_recent_uid);
+    for field in [
+        HeaderField::FirstUnseenLowwater,
+        HeaderField::FirstDeletedLowwater,
+    ] {
+        let value = header.get(field);
+        header.set(field, value.min(next_uid));
+    }
+    header
 }
 
 impl IndexState {
     /// Writes the modseq that they really have into messages that only know "the highest".
     pub(crate) fn resolve_modseqs(&mut self, highest: ModSeq) {
-        let Some(offset) = self.modseq_offset() else {
+        let Some(offset) = self.modseq_offset else {
             return;
         };
         for position in 0..self.records.positions() {
@@ -249,7 +244,7 @@ impl IndexState {
 
     /// Raises all lower modseqs to this one: what happened to whom is not known any more.
     pub(crate) fn raise_all_modseqs(&mut self, least: ModSeq) {
-        let Some(offset) = self.modseq_offset() else {
+        let Some(offset) = self.modseq_offset else {
             return;
         };
         for position in 0..self.records.positions() {
@@ -277,9 +272,8 @@ pub(crate) fn encode(state: &IndexState, position: SnapshotPosition) -> Vec<u8> 
         }
     }
     let header_size = BASE_HEADER_SIZE + extensions.len();
-    let mut header = state.header;
+    let mut header = checked_header(state);
     header.set_layout(header_size as u32, state.records.record_size() as u32);
-    header.set(HeaderField::MessagesCount, state.len() as u32);
     header.set(HeaderField::LogFileSeq, position.log_seq);
     header.set(HeaderField::LogTailOffset, position.tail);
     header.set(HeaderField::LogHeadOffset, position.head);

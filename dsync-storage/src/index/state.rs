@@ -21,6 +21,8 @@ pub struct IndexState {
     pub(crate) highest_modseq: ModSeq,
     pub(crate) current: CurrentExtension,
     pub(crate) deletion: Deletion,
+    /// Where the modseq is in a record; follows from `extensions`.
+    pub(crate) modseq_offset: Option<usize>,
 }
 
 /// Which extension the EXT_* records that follow belong to.
@@ -53,6 +55,7 @@ impl IndexState {
             highest_modseq: 1,
             current: CurrentExtension::None,
             deletion: Deletion::Alive,
+            modseq_offset: None,
         }
     }
 
@@ -68,7 +71,7 @@ impl IndexState {
 
     /// Whether messages have modseqs of their own; if not, each has [`Self::highest_modseq`].
     pub fn has_modseqs(&self) -> bool {
-        self.modseq_offset().is_some()
+        self.modseq_offset.is_some()
     }
 
     /// Whether the mailbox is marked as deleted: treat it as nonexistent.
@@ -141,11 +144,12 @@ impl IndexState {
         self.extension_id(b"keywords")
     }
 
-    /// Where the modseq is in a record.
-    pub(crate) fn modseq_offset(&self) -> Option<usize> {
-        self.extension(ExtensionSpec::MODSEQ.name)
+    /// To be called when the layout of the records changed.
+    pub(crate) fn find_modseqs(&mut self) {
+        self.modseq_offset = self
+            .extension(ExtensionSpec::MODSEQ.name)
             .filter(|extension| extension.record_size == 8)
-            .map(|extension| extension.record_offset)
+            .map(|extension| extension.record_offset);
     }
 
     /// Gives an extension new sizes; its data and that of the others keeps its value. `false`
@@ -179,6 +183,7 @@ impl IndexState {
         extension.record_size = record_size;
         extension.record_align = record_align;
         extension.header.resize(header_size, 0);
+        self.find_modseqs();
         true
     }
 
@@ -282,7 +287,7 @@ impl<'a> Message<'a> {
 
     /// Modseq.
     pub fn modseq(&self) -> ModSeq {
-        let Some(offset) = self.state.modseq_offset() else {
+        let Some(offset) = self.state.modseq_offset else {
             return self.state.highest_modseq;
         };
         match u64_at(self.record, offset) {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
+use crate::settings::{Fsync, LockMethod};
 use crate::{ChangeLog, Result, StorageError};
 
+use super::cache::SavedDates;
+use super::damage::{Damage, note};
 use super::encode::{self, EncodeError};
 use super::files::{self, FileId, Files};
 use super::format::MAX_LOG_SIZE;
-use super::load::{self, Damage, OpenLog, note};
+use super::load::{self, OpenLog};
 use super::lock;
 use super::pending::{LogCursor, PendingChange};
 use super::record::RecordReader;
@@ -19,23 +22,14 @@ use super::snapshot::SnapshotPosition;
 use super::state::IndexState;
 use super::transaction::Transaction;
 
-/// When written data is flushed to the disk (`mail_fsync`, `spec/dovecot-index.md` 9.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fsync {
-    /// Never.
-    Never,
-    /// Snapshots always; the log where it is the only place of the truth.
-    #[default]
-    Optimized,
-    /// After each write.
-    Always,
-}
-
 /// How an index is kept (`spec/dovecot-index.md` 20); the defaults are Dovecot's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexSettings {
-    /// When to flush.
+    /// When to flush: snapshots and new logs always, other log records always or where the
+    /// index is the only place of the truth (`spec/dovecot-index.md` 9.1).
     pub fsync: Fsync,
+    /// How the log is locked.
+    pub lock_method: LockMethod,
     /// The index is the truth (dbox): appends and expunges are flushed with
     /// [`Fsync::Optimized`], and the snapshot before is kept as `.backup`.
     pub is_truth: bool,
@@ -54,7 +48,8 @@ pub struct IndexSettings {
 impl Default for IndexSettings {
     fn default() -> Self {
         Self {
-            fsync: Fsync::Optimized,
+            fsync: Fsync::default(),
+            lock_method: LockMethod::default(),
             is_truth: false,
             rewrite_min_log_bytes: 8 << 10,
             rewrite_max_log_bytes: 128 << 10,
@@ -76,6 +71,8 @@ pub struct Index {
     /// Position of the snapshot on disk, if there is one.
     pub(crate) snapshot: Option<SnapshotPosition>,
     pub(crate) damage: Vec<Damage>,
+    /// How many of these were mended on disk.
+    pub(crate) mended: usize,
     /// Bytes behind the last complete record.
     pub(crate) torn: u64,
     /// Log bytes that had to be read when the files were loaded.
@@ -94,6 +91,7 @@ impl Index {
             older: None,
             snapshot: None,
             damage: Vec::new(),
+            mended: 0,
             torn: 0,
             replayed: 0,
         };
@@ -210,6 +208,7 @@ impl Index {
         self.older = loaded.older;
         self.snapshot = loaded.snapshot;
         self.damage = loaded.damage;
+        self.mended = 0;
         self.torn = loaded.torn;
         Ok(())
     }
@@ -259,11 +258,16 @@ impl Index {
         Ok(scan::changes_since(&logs, &self.state, modseq, highest_uid))
     }
 
+    /// Opens the cache for the saved dates of the messages in [`Self::state`].
+    pub fn saved_dates(&self) -> Result<SavedDates> {
+        SavedDates::open(&self.files, &self.state)
+    }
+
     /// Takes the lock of the log, waiting at most that long; creates the files if they do not
     /// exist, reads what others wrote, and mends what is damaged (`spec/dovecot-index.md` 8, 9,
     /// 14). [`Self::damage`] tells what was wrong.
     pub fn lock(&mut self, timeout: Duration) -> Result<LockedIndex<'_>> {
-        let deadline = Instant::now() + timeout;
+        let deadline = lock::deadline(timeout);
         self.take_lock(deadline)?;
         // From here on the lock is given up by dropping this.
         let mut locked = LockedIndex { index: self };
@@ -283,7 +287,7 @@ impl Index {
             let Some((log, _)) = self.log.as_ref() else {
                 continue;
             };
-            lock::lock(&log.file, &path, deadline)?;
+            lock::lock(&log.file, &path, self.settings.lock_method, deadline)?;
             if FileId::at(&path)? == Some(log.id) {
                 self.refresh()?;
                 if self.log.as_ref().map(|(log, _)| log.id) == FileId::at(&path)? {
@@ -292,7 +296,7 @@ impl Index {
                 continue;
             }
             // Rotated while we waited: the old file's lock is worth nothing.
-            lock::unlock(&log.file);
+            lock::unlock(&log.file, self.settings.lock_method);
         }
     }
 
@@ -412,7 +416,7 @@ impl LockedIndex<'_> {
 impl Drop for LockedIndex<'_> {
     fn drop(&mut self) {
         if let Some((log, _)) = &self.index.log {
-            lock::unlock(&log.file);
+            lock::unlock(&log.file, self.index.settings.lock_method);
         }
     }
 }

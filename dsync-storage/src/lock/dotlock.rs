@@ -200,6 +200,11 @@ impl Dotlock {
         ))
     }
 
+    /// Gives the lock up after its directory was moved elsewhere: there is no file to remove.
+    pub(crate) fn moved_away(mut self) {
+        self.renamed = true;
+    }
+
     fn is_ours(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| file_id(&metadata) == self.id)
     }

@@ -8,7 +8,7 @@ use crate::wire::error::DecodeError;
 use crate::wire::fields::{Fields, decode_value, split_values};
 use crate::wire::number;
 use crate::wire::row::Row;
-use crate::wire::spec::{ItemSpec, Layout, optional, required};
+use crate::wire::spec::{ItemSpec, optional, required};
 
 pub(crate) static SPEC: ItemSpec = ItemSpec {
     letter: b'H',
@@ -114,23 +114,15 @@ pub(crate) fn decode(fields: &Fields<'_>) -> Result<Handshake, DecodeError> {
     })
 }
 
-/// The values of keys that are not in the table, in the peer's order.
-pub(crate) fn decode_extensions(
-    keys: &[BString],
-    layout: &Layout,
-    rest: &[u8],
-) -> Vec<(BString, BString)> {
-    let unknown = |(key, position): (&BString, &u16)| {
-        let is_known = *position != Layout::UNKNOWN || SPEC.keys.iter().any(|k| key == k.name);
-        (!is_known).then(|| key.clone())
-    };
-    let mut extensions: Vec<(BString, BString)> = Vec::new();
-    let names = keys.iter().zip(layout.positions()).map(unknown);
-    for (name, value) in names.zip(split_values(rest)) {
-        if let (Some(name), Some(value)) = (name, value)
-            && !extensions.iter().any(|(known, _)| *known == name)
-        {
-            extensions.push((name, decode_value(value).into_owned().into()));
+/// The values of keys that are not in the table, in the peer's order. Of a key named twice, the
+/// first position counts.
+pub(crate) fn decode_extensions(keys: &[BString], rest: &[u8]) -> Vec<(BString, BString)> {
+    let mut extensions = Vec::new();
+    for (position, (key, value)) in keys.iter().zip(split_values(rest)).enumerate() {
+        let is_known = SPEC.keys.iter().any(|known| key == known.name);
+        let is_repeated = keys.iter().take(position).any(|earlier| earlier == key);
+        if let (Some(value), false, false) = (value, is_known, is_repeated) {
+            extensions.push((key.clone(), decode_value(value).into_owned().into()));
         }
     }
     extensions

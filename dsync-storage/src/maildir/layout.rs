@@ -1,0 +1,438 @@
+//! Where mailboxes lie below the root (`spec/maildir.md` 2, 5).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use dsync_proto::types::MailErrorClass;
+use sha1::{Digest, Sha1};
+
+use super::paths::MailboxPaths;
+use crate::location::{IndexRoot, LayoutKind, Location};
+use crate::names::NameMapping;
+use crate::permissions::CreateModes;
+use crate::{Namespace, Result, StorageError, StoreSettings};
+
+/// Where Dovecot and we put what is being deleted.
+pub(crate) const TRASH: &str = "..DOVECOT-TRASHED";
+/// The same with `DIRNAME` and `MAILBOXDIR`.
+pub(crate) const TRASH_WITH_MAILBOXDIR: &str = "..DOVECOT-TrasH";
+
+/// Directories of a Maildir store. All decisions here are about paths; only the modes of new
+/// files are read from disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    kind: LayoutKind,
+    root: PathBuf,
+    inbox: Option<PathBuf>,
+    index: IndexRoot,
+    private_index: Option<PathBuf>,
+    control: Option<PathBuf>,
+    volatile: Option<PathBuf>,
+    subscriptions: String,
+    list_index: String,
+    directory_name: Option<String>,
+    full_directory_name: bool,
+    mailbox_root: Option<String>,
+    no_noselect: bool,
+}
+
+impl Layout {
+    /// The layout of a location.
+    ///
+    /// # Errors
+    ///
+    /// `NotPossible` for layouts and options that we do not support.
+    pub(crate) fn new(location: &Location, namespace: &Namespace) -> Result<Self> {
+        let kind = location.layout_kind();
+        if matches!(kind, LayoutKind::Index | LayoutKind::None) {
+            return Err(StorageError::new(
+                MailErrorClass::NotPossible,
+                "LAYOUT=index and LAYOUT=none are not supported for Maildir; \
+                 use maildir++, fs or imapdir",
+            ));
+        }
+        if location.iterate_index {
+            return Err(StorageError::new(
+                MailErrorClass::NotPossible,
+                "ITERINDEX is not supported: mailboxes are listed from the mail directory",
+            ));
+        }
+        let in_root = location.inbox_in_root && namespace.inbox && kind != LayoutKind::ImapDir;
+        let default_inbox = in_root.then(|| location.root.clone());
+        Ok(Self {
+            kind,
+            root: location.root.clone(),
+            inbox: location
+                .inbox
+                .clone()
+                .filter(|_| namespace.inbox)
+                .or(default_inbox),
+            index: location.index.clone(),
+            private_index: location.private_index.clone(),
+            control: location.control.clone(),
+            volatile: location.volatile.clone(),
+            subscriptions: location.subscriptions.clone(),
+            list_index: location.list_index.clone(),
+            directory_name: location.directory_name.clone(),
+            full_directory_name: location.full_directory_name,
+            mailbox_root: location.mailbox_root.clone(),
+            no_noselect: location.no_noselect,
+        })
+    }
+
+    /// The names of this layout.
+    pub(crate) fn mapping(
+        &self,
+        location: &Location,
+        namespace: Namespace,
+        settings: &StoreSettings,
+    ) -> NameMapping {
+        NameMapping {
+            namespace,
+            list_separator: if self.is_fs() { '/' } else { '.' },
+            utf8: location.utf8,
+            broken_char: location.broken_char,
+            list_escape: settings.list_escape,
+            directory_name: location.directory_name.clone(),
+            reserves_message_dirs: self.is_fs() && location.directory_name.is_none(),
+            flat: !self.is_fs(),
+        }
+    }
+
+    /// Whether names are trees of directories.
+    pub(crate) fn is_fs(&self) -> bool {
+        self.kind == LayoutKind::Fs
+    }
+
+    /// Whether file names of mailboxes begin with a dot.
+    pub(crate) fn is_maildir_plus_plus(&self) -> bool {
+        self.kind == LayoutKind::MaildirPlusPlus
+    }
+
+    /// Root of the mail.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Directory that is scanned for mailboxes.
+    pub(crate) fn list_root(&self) -> PathBuf {
+        self.below(&self.root)
+    }
+
+    /// Directory of the subscriptions and of the UIDVALIDITY counter.
+    pub(crate) fn control_root(&self) -> &Path {
+        self.control.as_ref().unwrap_or(&self.root)
+    }
+
+    /// Directory of the mailbox log; `None` without index files.
+    pub(crate) fn index_root(&self) -> Option<&Path> {
+        match &self.index {
+            IndexRoot::Mail => Some(&self.root),
+            IndexRoot::Memory => None,
+            IndexRoot::Path(path) => Some(path),
+        }
+    }
+
+    /// Roots, beside the mail's own, that hold a directory for each mailbox.
+    pub(crate) fn other_roots(&self) -> Vec<&Path> {
+        let index = match &self.index {
+            IndexRoot::Path(path) => Some(path),
+            IndexRoot::Mail | IndexRoot::Memory => None,
+        };
+        let mut roots: Vec<&Path> = Vec::new();
+        for root in [self.control.as_ref(), index, self.private_index.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if *root != self.root && !roots.contains(&root.as_path()) {
+                roots.push(root);
+            }
+        }
+        roots
+    }
+
+    /// File of the subscriptions.
+    pub(crate) fn subscriptions(&self) -> PathBuf {
+        self.control_root().join(&self.subscriptions)
+    }
+
+    /// The list index; `None` without index files. An absolute path stands for itself.
+    pub(crate) fn list_index(&self) -> Option<PathBuf> {
+        self.index_root().map(|root| root.join(&self.list_index))
+    }
+
+    /// Whether an entry of the list root is a file or directory of the store itself.
+    pub(crate) fn is_own_file(&self, entry: &OsStr) -> bool {
+        let path = self.list_root().join(entry);
+        entry == OsStr::new(&self.subscriptions)
+            || [TRASH, TRASH_WITH_MAILBOXDIR]
+                .map(OsStr::new)
+                .contains(&entry)
+            || self.other_roots().contains(&path.as_path())
+            || self.volatile.as_ref() == Some(&path)
+    }
+
+    /// The lock for changes of the list.
+    pub(crate) fn list_lock(&self, prefix: &str) -> PathBuf {
+        match &self.volatile {
+            Some(dir) => dir.join(format!("mailboxes.lock{}", sha1_hex(prefix.as_bytes()))),
+            None => self
+                .index_root()
+                .unwrap_or(&self.root)
+                .join("mailboxes.lock"),
+        }
+    }
+
+    /// Directory of a name: what is renamed, and what holds the children in the fs layout.
+    pub(crate) fn name_dir(&self, storage: &[u8]) -> PathBuf {
+        self.name_dir_in(&self.root, storage)
+    }
+
+    /// The same below one of the [`Layout::other_roots`].
+    pub(crate) fn name_dir_in(&self, root: &Path, storage: &[u8]) -> PathBuf {
+        if self.is_maildir_plus_plus() {
+            root.join(OsStr::from_bytes(&[b".", storage].concat()))
+        } else {
+            self.below(root).join(OsStr::from_bytes(storage))
+        }
+    }
+
+    /// Directory that holds `cur`, `new` and `tmp`.
+    pub(crate) fn box_dir(&self, storage: &[u8]) -> PathBuf {
+        if let Some(inbox) = self.inbox_dir(storage) {
+            return inbox.to_owned();
+        }
+        let dir = self.name_dir(storage);
+        match &self.directory_name {
+            Some(name) => dir.join(name),
+            None => dir,
+        }
+    }
+
+    /// Directory of INBOX if that is not where its name would lead to.
+    pub(crate) fn inbox_dir(&self, storage: &[u8]) -> Option<&Path> {
+        self.inbox.as_deref().filter(|_| storage == b"INBOX")
+    }
+
+    /// Whether the mailbox cannot be removed or renamed: it is in the root.
+    pub(crate) fn is_fixed(&self, storage: &[u8]) -> bool {
+        storage == b"INBOX" || storage.is_empty()
+    }
+
+    /// What shows that a name is a mailbox.
+    pub(crate) fn selectable_marker(&self, storage: &[u8]) -> PathBuf {
+        let dir = self.box_dir(storage);
+        if self.directory_name.is_some() {
+            dir
+        } else {
+            dir.join("cur")
+        }
+    }
+
+    /// Directory of a mailbox below one of the [`Layout::other_roots`].
+    pub(crate) fn dir_in(&self, root: &Path, storage: &[u8]) -> PathBuf {
+        let dir = self.name_dir_in(root, storage);
+        match &self.directory_name {
+            Some(name) if self.full_directory_name => dir.join(name),
+            _ => dir,
+        }
+    }
+
+    /// All paths of a mailbox.
+    pub(crate) fn paths(&self, storage: &[u8], name: &str) -> MailboxPaths {
+        let box_dir = self.box_dir(storage);
+        let index_dir = match &self.index {
+            IndexRoot::Mail => Some(box_dir.clone()),
+            IndexRoot::Memory => None,
+            IndexRoot::Path(root) => Some(self.dir_in(root, storage)),
+        };
+        let separate_index = matches!(self.index, IndexRoot::Path(_));
+        let sync_lock = index_dir.as_ref().map(|dir| match &self.volatile {
+            Some(volatile) => {
+                volatile.join(format!(".dovecot-box-sync.lock.{}", sha1_hex(storage)))
+            }
+            None => dir.join(".dovecot-box-sync.lock"),
+        });
+        MailboxPaths {
+            name: name.to_owned(),
+            control_dir: match &self.control {
+                Some(root) => self.dir_in(root, storage),
+                None => box_dir.clone(),
+            },
+            index_dir,
+            private_index_dir: self
+                .private_index
+                .as_ref()
+                .map(|root| self.dir_in(root, storage)),
+            control_root: self.control_root().to_owned(),
+            sync_lock,
+            private_seen: self.private_index.is_some()
+                || (separate_index && box_dir.join("dovecot-shared").exists()),
+            is_inbox: storage == b"INBOX",
+            modes: self.modes(storage),
+            box_dir,
+        }
+    }
+
+    /// Modes of new files in a mailbox: as the mailbox, the nearest parent that exists, the root.
+    pub(crate) fn modes(&self, storage: &[u8]) -> CreateModes {
+        let separator = if self.is_fs() { b'/' } else { b'.' };
+        let mut sources = Vec::new();
+        let mut name = storage;
+        sources.push(
+            self.inbox_dir(name)
+                .map_or_else(|| self.name_dir(name), Path::to_owned),
+        );
+        while let Some(end) = memchr::memrchr(separator, name) {
+            name = &name[..end];
+            sources.push(self.name_dir(name));
+        }
+        sources.push(self.root.clone());
+        CreateModes::from_first(sources.iter().map(PathBuf::as_path))
+    }
+
+    /// Directory that deleted mailboxes are moved to. It is never listed: in the fs layout it lies
+    /// in the root's `tmp`, or, where that is no reserved name, beside the mailboxes.
+    pub(crate) fn trash(&self) -> PathBuf {
+        match (&self.directory_name, &self.mailbox_root) {
+            _ if !self.is_fs() => self.root.join(TRASH),
+            (None, None) => self.root.join("tmp").join("dsync-trash"),
+            (_, Some(_)) => self.root.join(TRASH_WITH_MAILBOXDIR),
+            (Some(_), None) => self.root.join(TRASH),
+        }
+    }
+
+    /// Whether directories without a mailbox go with their last child (`NO-NOSELECT`).
+    pub(crate) fn drops_empty_parents(&self) -> bool {
+        self.is_fs() && self.no_noselect
+    }
+
+    /// Modes of new files of the store itself.
+    pub(crate) fn root_modes(&self) -> CreateModes {
+        CreateModes::from_first([self.root.as_path()])
+    }
+
+    fn below(&self, root: &Path) -> PathBuf {
+        match &self.mailbox_root {
+            Some(name) => root.join(name),
+            None => root.to_owned(),
+        }
+    }
+}
+
+fn sha1_hex(bytes: &[u8]) -> String {
+    Sha1::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Variables;
+
+    fn layout(location: &str, namespace: &Namespace) -> Layout {
+        let location = Location::parse(location, &Variables::default()).unwrap();
+        Layout::new(&location, namespace).unwrap()
+    }
+
+    #[test]
+    fn paths_of_the_specification() {
+        // Location, then box, index and control directory of INBOX and of Par/Kid.
+        let table = [
+            (
+                "",
+                ["R", "R", "R"],
+                ["R/.Par.Kid", "R/.Par.Kid", "R/.Par.Kid"],
+            ),
+            (
+                ":INDEX=I:CONTROL=C",
+                ["R", "I/.INBOX", "C/.INBOX"],
+                ["R/.Par.Kid", "I/.Par.Kid", "C/.Par.Kid"],
+            ),
+            (
+                ":LAYOUT=fs",
+                ["R", "R", "R"],
+                ["R/Par/Kid", "R/Par/Kid", "R/Par/Kid"],
+            ),
+            (
+                ":LAYOUT=fs:INDEX=I:CONTROL=C",
+                ["R", "I/INBOX", "C/INBOX"],
+                ["R/Par/Kid", "I/Par/Kid", "C/Par/Kid"],
+            ),
+            (
+                ":LAYOUT=fs:DIRNAME=.box",
+                ["R/INBOX/.box", "R/INBOX/.box", "R/INBOX/.box"],
+                ["R/Par/Kid/.box", "R/Par/Kid/.box", "R/Par/Kid/.box"],
+            ),
+            (
+                ":LAYOUT=fs:DIRNAME=.box:MAILBOXDIR=boxes:INDEX=I",
+                ["R/boxes/INBOX/.box", "I/boxes/INBOX", "R/boxes/INBOX/.box"],
+                [
+                    "R/boxes/Par/Kid/.box",
+                    "I/boxes/Par/Kid",
+                    "R/boxes/Par/Kid/.box",
+                ],
+            ),
+            (
+                ":LAYOUT=fs:FULLDIRNAME=.box:INDEX=I:CONTROL=C",
+                ["R/INBOX/.box", "I/INBOX/.box", "C/INBOX/.box"],
+                ["R/Par/Kid/.box", "I/Par/Kid/.box", "C/Par/Kid/.box"],
+            ),
+            (
+                ":INBOX=N",
+                ["N", "N", "N"],
+                ["R/.Par.Kid", "R/.Par.Kid", "R/.Par.Kid"],
+            ),
+            (
+                ":LAYOUT=imapdir",
+                ["R/INBOX", "R/INBOX", "R/INBOX"],
+                ["R/Par.Kid", "R/Par.Kid", "R/Par.Kid"],
+            ),
+            (
+                ":LAYOUT=FS",
+                ["R/INBOX", "R/INBOX", "R/INBOX"],
+                ["R/Par/Kid", "R/Par/Kid", "R/Par/Kid"],
+            ),
+        ];
+        for (options, inbox, kid) in table {
+            let layout = layout(&format!("maildir:R{options}"), &Namespace::default());
+            let kid_name: &[u8] = if layout.is_fs() {
+                b"Par/Kid"
+            } else {
+                b"Par.Kid"
+            };
+            for (storage, expected) in [(&b"INBOX"[..], inbox), (kid_name, kid)] {
+                let paths = layout.paths(storage, "x");
+                let got = [
+                    &paths.box_dir,
+                    paths.index_dir.as_ref().unwrap(),
+                    &paths.control_dir,
+                ];
+                assert_eq!(
+                    got.map(|path| path.to_str().unwrap()),
+                    expected,
+                    "{options}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_namespace_without_inbox_has_none_in_its_root() {
+        let namespace = Namespace {
+            inbox: false,
+            ..Namespace::default()
+        };
+        let layout = layout("maildir:R:INDEX=MEMORY:VOLATILEDIR=V", &namespace);
+        assert_eq!(layout.box_dir(b"INBOX"), Path::new("R/.INBOX"));
+        assert_eq!(layout.paths(b"x", "x").index_dir, None);
+        assert_eq!(layout.paths(b"x", "x").sync_lock, None);
+        assert_eq!(
+            layout.list_lock(""),
+            Path::new("V/mailboxes.lockda39a3ee5e6b4b0d3255bfef95601890afd80709")
+        );
+    }
+}

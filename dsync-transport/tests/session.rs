@@ -1,0 +1,166 @@
+//! Sessions with peers that do not behave.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use dsync_engine::{Brain, Environment, Fault, SyncOptions};
+use dsync_proto::types::Guid;
+use dsync_storage::Account;
+use dsync_storage::memory::{MemoryOptions, MemoryStore, NewMail};
+use dsync_transport::{Ending, Role, Session, SessionOptions, drive, drive_local};
+use tokio::io::{duplex, split};
+
+fn environment(seed: u8) -> Environment {
+    let mut count = 0;
+    Environment::new("host", move || {
+        count += 1;
+        Guid([seed, count, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    })
+}
+
+fn client(store: &MemoryStore) -> Brain {
+    let account = Account::new(vec![Box::new(store.clone())]);
+    Brain::client(SyncOptions::default(), account, environment(1))
+}
+
+fn server(store: &MemoryStore) -> Brain {
+    let account = Account::new(vec![Box::new(store.clone())]);
+    Brain::server(account, environment(2))
+}
+
+fn options(role: Role) -> SessionOptions {
+    SessionOptions {
+        role,
+        peer_name: "remote".into(),
+        timeout: Duration::from_secs(60),
+        rawlog: None,
+    }
+}
+
+fn never() -> impl Future<Output = &'static str> {
+    std::future::pending()
+}
+
+/// Two stores with large messages that only one of them has.
+fn stores(size: usize) -> (MemoryStore, MemoryStore) {
+    let stores = [1, 2].map(|seed| MemoryStore::new(MemoryOptions::dbox(seed)));
+    for (store, name) in stores.iter().zip(["a", "b"]) {
+        let user = store.user();
+        user.create("INBOX").unwrap();
+        for number in 0..4 {
+            let body = format!(
+                "Message-ID: <{name}{number}>\n\n{}",
+                ".x\n".repeat(size / 3)
+            );
+            user.save("INBOX", NewMail::new(body)).unwrap();
+        }
+    }
+    let [a, b] = stores;
+    (a, b)
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_local_run() {
+    let (a, b) = stores(3000);
+    let ended = drive_local(client(&a), server(&b), std::future::ready("SIGTERM")).await;
+    if let Some(error) = ended.client.error {
+        assert!(error.message.contains("SIGTERM"), "{error}");
+        assert_eq!(error.fault, Fault::Stopped);
+    }
+}
+
+async fn against(bytes: &[u8]) -> Session {
+    let (a, _) = stores(3);
+    drive(
+        client(&a),
+        Cursor::new(bytes.to_vec()),
+        tokio::io::sink(),
+        options(Role::Client),
+        never(),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn strangers_are_quoted() {
+    for (bytes, start, ending) in [
+        (
+            &b""[..],
+            "the remote side closed the connection without a word",
+            Ending::Closed,
+        ),
+        (
+            b"hello\n",
+            "the remote side printed: \"hello\"",
+            Ending::Garbage,
+        ),
+        (b"hel", "the remote side printed: \"hel\"", Ending::Garbage),
+        (
+            b"Last login: today\r\nVERSION\tdsync\t3\t5\n",
+            "the remote side printed: \"Last login: today\"",
+            Ending::Garbage,
+        ),
+        (
+            b"VERSION\tdsync\t2\t5\n",
+            "the remote side printed: \"VERSION?dsync?2?5\"",
+            Ending::Garbage,
+        ),
+        (
+            &[0xff; 100_000],
+            "the remote side printed: \"\u{fffd}",
+            Ending::Garbage,
+        ),
+        (
+            b"VERSION\tdsync\t3\t5\n",
+            "the remote side closed the connection during the",
+            Ending::Closed,
+        ),
+        (
+            b"VERSION\tdsync\t3\t5\n.\n",
+            "dsync(remote): Remote didn't handshake deserializer for",
+            Ending::Damaged,
+        ),
+    ] {
+        let session = against(bytes).await;
+        let error = session.outcome.error.unwrap();
+        assert!(error.message.starts_with(start), "{error}");
+        assert!(!error.message.contains('\n'));
+        assert_eq!((session.ending, error.fault), (ending, Fault::Peer));
+        assert_eq!(error.class.exit_code(), 75);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_peer_stalls() {
+    let (a, _) = stores(3);
+    let (near, _far) = duplex(1 << 20);
+    let (reader, writer) = split(near);
+    let impatient = SessionOptions {
+        timeout: Duration::from_millis(50),
+        ..options(Role::Client)
+    };
+    let session = drive(client(&a), reader, writer, impatient, never()).await;
+    assert_eq!(session.ending, Ending::Stalled);
+    let error = session.outcome.error.unwrap();
+    assert!(
+        error.message.starts_with(
+            "dsync(remote): I/O has stalled, no activity for 0 seconds \
+             (version not received); Timeout during state=master_recv_handshake"
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_session() {
+    let (a, _) = stores(3);
+    let (near, _far) = duplex(1 << 20);
+    let (reader, writer) = split(near);
+    let stop = std::future::ready("SIGINT");
+    let session = drive(client(&a), reader, writer, options(Role::Client), stop).await;
+    assert_eq!(session.ending, Ending::Stopped);
+    let error = session.outcome.error.unwrap();
+    assert!(error.message.starts_with("stopped by SIGINT"), "{error}");
+    assert_eq!(error.class.exit_code(), 75);
+}

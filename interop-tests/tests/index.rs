@@ -1,0 +1,612 @@
+//! Our reader and writer of Dovecot's index files against Dovecot itself.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dsync_proto::items::AttributeKind;
+use dsync_proto::types::{Flags, Guid};
+use dsync_storage::index::{
+    ExtensionSpec, Index, IndexSettings, LockedIndex, Origin, Transaction, cache_fields,
+};
+use interop_tests::{Side, Version, World};
+
+const WAIT: Duration = Duration::from_secs(30);
+const STEPS: usize = 120;
+const FLAGS: [&str; 5] = ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
+const KEYWORDS: [&str; 4] = ["Work", "$Label1", "$Forwarded", "a-rather-long-keyword"];
+
+/// The same numbers in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as u32 % end
+    }
+
+    fn of<'a>(&mut self, list: &[&'a str]) -> &'a str {
+        list[self.below(list.len() as u32) as usize]
+    }
+}
+
+/// A mailbox whose index we and Dovecot look at.
+struct Box<'w> {
+    side: &'w Side<'w>,
+    dir: PathBuf,
+}
+
+/// What both say about a message: flags and keywords sorted, and the modseq if it was asked for.
+type Messages = BTreeMap<u32, (Vec<String>, Option<u64>)>;
+
+impl<'w> Box<'w> {
+    fn new(side: &'w Side<'w>, format: &str) -> Self {
+        let inside = match format {
+            "maildir" => "",
+            _ => "mailboxes/INBOX/dbox-Mails",
+        };
+        Self {
+            side,
+            dir: side.outside_mail_root().join(inside),
+        }
+    }
+
+    fn open(&self) -> Result<Index> {
+        let settings = IndexSettings {
+            is_truth: true,
+            ..IndexSettings::default()
+        };
+        Ok(Index::open(&self.dir, "dovecot.index", settings)?)
+    }
+
+    fn random_change(&self, random: &mut Random) -> Result<()> {
+        let first = 1 + random.below(12);
+        let uids = format!("{first}:{}", first + random.below(6));
+        let query = ["mailbox", "INBOX", "uid", &uids];
+        let flag = match random.below(2) {
+            0 => random.of(&FLAGS),
+            _ => random.of(&KEYWORDS),
+        };
+        match random.below(10) {
+            0..=2 => self.side.save("INBOX", b"Subject: hello\n\nbody\n")?,
+            3..=5 => drop(self.flags("add", flag, &query)?),
+            6 | 7 => drop(self.flags("remove", flag, &query)?),
+            8 => drop(self.flags("replace", flag, &query)?),
+            _ => drop(
+                self.side
+                    .doveadm("expunge", &["mailbox", "INBOX", "uid", &first.to_string()])?,
+            ),
+        }
+        Ok(())
+    }
+
+    fn flags(&self, action: &str, flag: &str, query: &[&str]) -> Result<String> {
+        let mut arguments = vec![flag];
+        arguments.extend(query);
+        self.side.doveadm(&format!("flags {action}"), &arguments)
+    }
+
+    /// Messages and counters as Dovecot tells them. Asking for modseqs makes it write them.
+    fn by_dovecot(&self, modseqs: bool) -> Result<(Messages, [u64; 4])> {
+        let fields = if modseqs {
+            "uid flags modseq"
+        } else {
+            "uid flags"
+        };
+        let fetched = self.side.doveadm("fetch", &[fields, "mailbox", "INBOX"])?;
+        let fetched: Vec<BTreeMap<String, String>> = serde_json::from_str(&fetched)?;
+        let mut messages = Messages::new();
+        for message in fetched {
+            let mut flags: Vec<String> = message["flags"]
+                .split_whitespace()
+                .filter(|flag| *flag != "\\Recent")
+                .map(str::to_owned)
+                .collect();
+            flags.sort();
+            let modseq = message.get("modseq").map(|modseq| modseq.parse());
+            messages.insert(message["uid"].parse()?, (flags, modseq.transpose()?));
+        }
+        let fields = "messages uidnext uidvalidity highestmodseq";
+        let status = self.side.doveadm("mailbox status", &[fields, "INBOX"])?;
+        let status: Vec<BTreeMap<String, String>> = serde_json::from_str(&status)?;
+        let status = status.first().context("no status")?;
+        let number = |key: &str| status[key].parse::<u64>();
+        Ok((
+            messages,
+            [
+                number("messages")?,
+                number("uidnext")?,
+                number("uidvalidity")?,
+                number("highestmodseq")?,
+            ],
+        ))
+    }
+
+    fn check(&self, modseqs: bool, when: &str) -> Result<()> {
+        let (messages, counters) = self.by_dovecot(modseqs)?;
+        let index = self.open()?;
+        ensure!(index.damage().is_empty(), "{when}: {:?}", index.damage());
+        let ours = of_index(&index, modseqs);
+        ensure!(
+            ours.0 == messages,
+            "{when}: messages differ\nours:    {:?}\nDovecot: {messages:?}",
+            ours.0
+        );
+        ensure!(
+            ours.1 == counters,
+            "{when}: counters differ\nours:    {:?}\nDovecot: {counters:?}",
+            ours.1
+        );
+        Ok(())
+    }
+
+    /// Changes the index with our writer and gives the files back to the mail user.
+    fn change(&self, action: impl FnOnce(&mut LockedIndex<'_>) -> Result<()>) -> Result<()> {
+        let mut index = self.open()?;
+        let mut locked = index.lock(WAIT)?;
+        action(&mut locked)?;
+        drop(locked);
+        ensure!(index.damage().is_empty(), "{:?}", index.damage());
+        let folder = fs::metadata(&self.dir)?;
+        for entry in fs::read_dir(&self.dir)? {
+            chown(entry?.path(), Some(folder.uid()), Some(folder.gid()))?;
+        }
+        Ok(())
+    }
+}
+
+fn of_index(index: &Index, modseqs: bool) -> (Messages, [u64; 4]) {
+    let state = index.state();
+    let messages = state
+        .messages()
+        .map(|message| {
+            let mut flags: Vec<String> = (message.flags() & Flags::USER)
+                .names()
+                .map(str::to_owned)
+                .collect();
+            flags.extend(message.keywords().map(ToString::to_string));
+            flags.sort();
+            (message.uid(), (flags, modseqs.then(|| message.modseq())))
+        })
+        .collect();
+    let header = state.header();
+    let counters = [
+        state.len() as u64,
+        header.next_uid().into(),
+        header.uid_validity().into(),
+        state.highest_modseq(),
+    ];
+    (messages, counters)
+}
+
+/// Makes Dovecot write snapshots and rotate logs all the time.
+fn tiny_logs(world: &World, name: &str) -> Result<()> {
+    let mut config = OpenOptions::new()
+        .append(true)
+        .open(world.outside(&format!("{name}.conf")))?;
+    config.write_all(
+        b"mail_index_rewrite_min_log_bytes = 200\nmail_index_rewrite_max_log_bytes = 500\n\
+          mail_index_log_rotate_min_size = 600\nmail_index_log_rotate_max_size = 1200\n\
+          mail_index_log_rotate_min_age = 1s\n",
+    )?;
+    Ok(())
+}
+
+/// Random histories made by Dovecot, read by us.
+fn reading(version: Version, format: &str, modseqs: bool, tiny: bool, seed: u64) -> Result<()> {
+    let world = World::new(version)?;
+    let side = world.side_at("a", format, "")?;
+    if tiny {
+        tiny_logs(&world, "a")?;
+    }
+    let mailbox = Box::new(&side, format);
+    let mut random = Random(seed);
+    for _ in 0..4 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    for step in 0..STEPS {
+        mailbox.random_change(&mut random)?;
+        if step % 5 == 0 {
+            mailbox.check(modseqs, &format!("{format}, step {step}"))?;
+        }
+    }
+    mailbox.check(true, "at the end")?;
+    let index = mailbox.open()?;
+    let seq = index.log_header().context("no log")?.file_seq;
+    ensure!(!tiny || seq > 3, "Dovecot did not rotate: log {seq}");
+    Ok(())
+}
+
+#[test]
+fn reads_sdbox_without_modseqs() -> Result<()> {
+    reading(Version::V23, "sdbox", false, false, 1)
+}
+
+#[test]
+fn reads_sdbox_with_modseqs() -> Result<()> {
+    reading(Version::V23, "sdbox", true, true, 2)
+}
+
+#[test]
+fn reads_maildir_without_modseqs() -> Result<()> {
+    reading(Version::V23, "maildir", false, true, 3)
+}
+
+#[test]
+fn reads_maildir_with_modseqs() -> Result<()> {
+    reading(Version::V23, "maildir", true, false, 4)
+}
+
+#[test]
+fn reads_sdbox_of_24() -> Result<()> {
+    reading(Version::V24, "sdbox", true, false, 5)
+}
+
+#[test]
+fn reads_maildir_of_24() -> Result<()> {
+    reading(Version::V24, "maildir", true, false, 6)
+}
+
+#[test]
+fn writes_for_24() -> Result<()> {
+    let origins = [Origin::DSYNC_FACT, Origin::REQUEST];
+    writing(Version::V24, origins, true, 14)
+}
+
+/// Flags, keywords, modseqs and header fields that we wrote are what Dovecot sees, and it has
+/// nothing to complain about; in between it changes things itself.
+fn writing(version: Version, origins: [Origin; 2], maintain: bool, seed: u64) -> Result<()> {
+    let world = World::new(version)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    let mut random = Random(seed);
+    for _ in 0..12 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    for step in 0..STEPS / 2 {
+        let mut transaction = Transaction::new(origins[random.below(2) as usize]);
+        for _ in 0..=random.below(4) {
+            let first = 1 + random.below(12);
+            let uids = first..=first + random.below(6);
+            let one = Flags(1 << random.below(5));
+            let other = Flags(random.below(32) as u8);
+            let keyword = random.of(&KEYWORDS).as_bytes();
+            match random.below(7) {
+                0 | 1 => transaction.update_flags(uids, one, other),
+                2 => transaction.update_flags(uids, Flags::NONE, one),
+                3 => transaction.add_keyword(keyword, uids),
+                4 => transaction.remove_keyword(keyword, uids),
+                5 => transaction.min_modseq(first, u64::from(10 + random.below(500))),
+                _ => transaction.reset_keywords(uids),
+            }
+        }
+        match random.below(8) {
+            0 => transaction.min_highest_modseq(u64::from(random.below(600))),
+            1 => transaction.min_next_uid(random.below(60)),
+            2 => transaction.set_uid_validity(1 + random.below(1 << 30)),
+            3 => transaction.bump_modseq(1..=3),
+            4 => transaction.attribute(AttributeKind::Shared, b"comment", Some(4), 1_700_000_000),
+            5 => transaction.set_extension_header(
+                ExtensionSpec::LAST_RENAME_STAMP,
+                0,
+                &1_700_000_000_u32.to_le_bytes(),
+            ),
+            _ => {}
+        }
+        mailbox.change(|locked| {
+            locked.append(&transaction)?;
+            match random.below(6) {
+                0 if maintain => locked.write_snapshot()?,
+                1 if maintain => locked.rotate()?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        mailbox.check(true, &format!("step {step} of ours: {transaction:?}"))?;
+        if step % 4 == 0 {
+            mailbox.random_change(&mut random)?;
+            mailbox.check(true, &format!("step {step} of Dovecot"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn writes_facts() -> Result<()> {
+    writing(Version::V23, [Origin::FACT, Origin::DSYNC_FACT], true, 11)
+}
+
+#[test]
+fn writes_requests() -> Result<()> {
+    writing(
+        Version::V23,
+        [Origin::REQUEST, Origin::DSYNC_REQUEST],
+        true,
+        12,
+    )
+}
+
+#[test]
+fn writes_without_snapshots() -> Result<()> {
+    writing(
+        Version::V23,
+        [Origin::DSYNC_FACT, Origin::REQUEST],
+        false,
+        13,
+    )
+}
+
+#[test]
+fn dovecot_carries_out_our_expunge_requests() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    for _ in 0..5 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    mailbox.check(true, "before")?;
+    let before = mailbox.open()?.state().highest_modseq();
+    mailbox.change(|locked| {
+        let mut request = Transaction::new(Origin::DSYNC_REQUEST);
+        request.expunge(2, Guid([2; 16]));
+        request.expunge(4, Guid([4; 16]));
+        locked.append(&request)?;
+        ensure!(locked.pending()?.len() == 1, "not pending");
+        Ok(())
+    })?;
+    mailbox.check(true, "after the request")?;
+    let mut index = mailbox.open()?;
+    ensure!(index.pending()?.is_empty(), "still pending");
+    ensure!(index.state().len() == 3, "still there");
+    let log = index.changes_since(before, u32::MAX)?;
+    ensure!(log.covered && log.changes.len() == 2, "{log:?}");
+    ensure!(log.changes[&2].guid == Guid([2; 16]), "{log:?}");
+    Ok(())
+}
+
+#[test]
+fn cache_decisions() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    ensure!(cache_fields(&mailbox.dir, "dovecot.index")?.is_empty());
+    side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    side.doveadm("fetch", &["hdr.subject date.received size.virtual", "all"])?;
+    let decisions = side.doveadm("mailbox cache decision", &["--all", "INBOX"])?;
+    let decisions: Vec<BTreeMap<String, String>> = serde_json::from_str(&decisions)?;
+    let by_dovecot: Vec<(String, String, bool)> = decisions
+        .into_iter()
+        .map(|field| {
+            let used = !field["last-used"].starts_with("1970");
+            (field["field"].clone(), field["decision"].clone(), used)
+        })
+        .collect();
+    let ours: Vec<(String, String, bool)> = cache_fields(&mailbox.dir, "dovecot.index")?
+        .into_iter()
+        .map(|field| {
+            let decision = format!("{:?}", field.decision).to_lowercase();
+            (field.name.to_string(), decision, field.last_used != 0)
+        })
+        .collect();
+    ensure!(ours == by_dovecot, "ours {ours:?}\nDovecot {by_dovecot:?}");
+    ensure!(ours.len() > 5, "too few fields: {ours:?}");
+    Ok(())
+}
+
+#[test]
+fn saved_dates() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    for _ in 0..3 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+        side.doveadm(
+            "fetch",
+            &["hdr.subject size.virtual date.saved.unixtime", "all"],
+        )?;
+    }
+    let dates = side.doveadm("fetch", &["uid date.saved.unixtime", "all"])?;
+    let dates: Vec<BTreeMap<String, String>> = serde_json::from_str(&dates)?;
+    let index = mailbox.open()?;
+    let saved = index.saved_dates()?;
+    ensure!(index.state().len() == 3 && dates.len() == 3);
+    for (message, by_dovecot) in index.state().messages().zip(dates) {
+        let ours = saved.get(&message).map(|date| date.to_string());
+        ensure!(
+            ours.as_ref() == Some(&by_dovecot["date.saved.unixtime"]),
+            "ours {ours:?}, Dovecot {by_dovecot:?}"
+        );
+    }
+    Ok(())
+}
+
+/// An sdbox with messages, a snapshot, a backup, and changes in the log only.
+fn filled<'w>(side: &'w Side<'w>) -> Result<Box<'w>> {
+    let mailbox = Box::new(side, "sdbox");
+    for _ in 0..4 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    mailbox.check(true, "filled")?;
+    mailbox.change(|locked| Ok(locked.write_snapshot()?))?;
+    mailbox.change(|locked| {
+        let mut changes = Transaction::new(Origin::FACT);
+        changes.update_flags(2..=3, Flags::FLAGGED, Flags::NONE);
+        locked.append(&changes)?;
+        Ok(locked.write_snapshot()?)
+    })?;
+    mailbox.change(|locked| {
+        let mut changes = Transaction::new(Origin::FACT);
+        changes.update_flags(1..=2, Flags::SEEN, Flags::NONE);
+        changes.add_keyword(b"Work", 2..=4);
+        Ok(locked.append(&changes)?)
+    })?;
+    Ok(mailbox)
+}
+
+/// Whatever was damaged: after we held the lock once, Dovecot sees the same mailbox as before
+/// and has nothing to say.
+fn mending(damage: impl Fn(&Box<'_>) -> Result<()>) -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = filled(&side)?;
+    let before = of_index(&mailbox.open()?, true);
+    damage(&mailbox)?;
+    let mut index = mailbox.open()?;
+    index.lock(WAIT)?.finish()?;
+    ensure!(!index.damage().is_empty(), "nothing was damaged");
+    mailbox.change(|_| Ok(()))?;
+    let by_dovecot = mailbox.by_dovecot(true)?;
+    ensure!(
+        before == by_dovecot,
+        "before: {before:?}\nDovecot: {by_dovecot:?}"
+    );
+    mailbox.flags("add", "Other", &["mailbox", "INBOX", "all"])?;
+    mailbox.check(true, "afterwards")
+}
+
+#[test]
+fn mends_a_torn_tail() -> Result<()> {
+    mending(|mailbox| {
+        let log = mailbox.dir.join("dovecot.index.log");
+        let mut log = OpenOptions::new().append(true).open(log)?;
+        Ok(log.write_all(&[0; 64])?)
+    })
+}
+
+#[test]
+fn mends_a_log_marked_as_corrupted() -> Result<()> {
+    mending(|mailbox| {
+        let path = mailbox.dir.join("dovecot.index.log");
+        let mut log = fs::read(&path)?;
+        log[4..8].fill(0);
+        Ok(fs::write(path, log)?)
+    })
+}
+
+#[test]
+fn mends_a_bad_snapshot() -> Result<()> {
+    mending(|mailbox| Ok(fs::write(mailbox.dir.join("dovecot.index"), b"garbage")?))
+}
+
+#[test]
+fn mends_a_missing_log() -> Result<()> {
+    mending(|mailbox| {
+        mailbox.change(|locked| Ok(locked.write_snapshot()?))?;
+        Ok(fs::remove_file(mailbox.dir.join("dovecot.index.log"))?)
+    })
+}
+
+#[test]
+fn creates_a_mailbox() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    side.doveadm("mailbox create", &["Other"])?; // makes the folders
+    let mailbox = Box::new(&side, "sdbox");
+    fs::create_dir_all(&mailbox.dir)?;
+    let owner = fs::metadata(side.outside_mail_root())?;
+    for folder in [&mailbox.dir, &mailbox.dir.join("..")] {
+        chown(folder, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    let mut first = Transaction::new(Origin::DSYNC_FACT);
+    let guid = ExtensionSpec {
+        name: "dbox-hdr",
+        header_size: 24,
+        record_size: 0,
+        record_align: 1,
+    };
+    first.set_extension_header(guid, 4, &[0x11; 16]);
+    first.set_uid_validity(1_234_567_890);
+    first.min_next_uid(101);
+    first.min_highest_modseq(2000);
+    first.set_first_recent_uid(101);
+    mailbox.open()?.create(&first)?;
+    mailbox.change(|locked| Ok(locked.maintain()?))?;
+    mailbox.check(true, "created")?;
+    let (_, counters) = mailbox.by_dovecot(true)?;
+    ensure!(counters == [0, 101, 1_234_567_890, 2000], "{counters:?}");
+    let guid = side.doveadm("mailbox status", &["guid", "INBOX"])?;
+    ensure!(guid.contains(&"11".repeat(16)), "{guid}");
+    side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    mailbox.check(true, "saved")
+}
+
+#[test]
+fn resets_a_maildir() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side("a")?;
+    let mailbox = Box::new(&side, "maildir");
+    for _ in 0..3 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    mailbox.flags("add", "\\Seen", &["mailbox", "INBOX", "uid", "2"])?;
+    let before = mailbox.by_dovecot(true)?;
+    let uidlist = mailbox.dir.join("dovecot-uidlist");
+    let text = fs::read_to_string(&uidlist)?;
+    let old = format!("V{} ", before.1[2]);
+    ensure!(text.contains(&old), "{text}");
+    fs::write(&uidlist, text.replace(&old, "V7777 "))?;
+    mailbox.change(|locked| {
+        let mut first = Transaction::new(Origin::FACT);
+        first.set_uid_validity(7777);
+        first.enable_modseqs();
+        for (uid, (flags, _)) in &before.0 {
+            let flags = flags.iter().filter_map(|flag| Flags::from_name(flag));
+            first.append(*uid, flags.fold(Flags::NONE, |all, flag| all | flag));
+        }
+        Ok(locked.reset(&first, 0)?)
+    })?;
+    let ours = mailbox.open()?.state().highest_modseq();
+    let (messages, counters) = mailbox.by_dovecot(true)?;
+    ensure!(
+        counters == [3, before.1[1], 7777, ours],
+        "{counters:?} {ours}"
+    );
+    ensure!(ours > before.1[3], "modseq did not rise");
+    ensure!(messages[&2].0 == ["\\Seen"], "{messages:?}");
+    mailbox.check(true, "after the reset")
+}
+
+/// Both write at the same time; nobody complains and both see the same in the end.
+#[test]
+fn writes_beside_dovecot() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    tiny_logs(&world, "a")?;
+    let mailbox = Box::new(&side, "sdbox");
+    for _ in 0..6 {
+        side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    }
+    let dovecot_is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let ours = scope.spawn(|| -> Result<u32> {
+            let mut random = Random(21);
+            let mut index = mailbox.open()?;
+            let mut rounds = 0;
+            while !dovecot_is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut changes = Transaction::new(Origin::DSYNC_REQUEST);
+                let first = 1 + random.below(10);
+                changes.update_flags(first..=first + 3, Flags(1 << random.below(5)), Flags::NONE);
+                changes.remove_keyword(random.of(&KEYWORDS).as_bytes(), first..=first);
+                // No new files here: they would belong to root.
+                index.lock(WAIT)?.append(&changes)?;
+                ensure!(index.damage().is_empty(), "{:?}", index.damage());
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(rounds)
+        });
+        let mut random = Random(22);
+        let result = (0..80).try_for_each(|_| mailbox.random_change(&mut random));
+        dovecot_is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let rounds = ours.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        ensure!(rounds > 0, "we had no turn");
+        result
+    })?;
+    mailbox.check(true, "in the end")
+}
