@@ -197,10 +197,10 @@ impl Pump {
                             ..Outcome::default()
                         };
                     }
-                    self.flush();
-                    if self.failed.is_none() {
-                        self.wait(Until::Input);
-                    }
+                    // Not flush: that may take input, after which the brain must be asked again
+                    // before anybody waits.
+                    self.send_output();
+                    self.wait(Until::Input);
                 }
             }
         };
