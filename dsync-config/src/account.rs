@@ -1,16 +1,16 @@
 //! From settings to the stores of a user.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dsync_storage::location::{LayoutKind, Location};
 use dsync_storage::settings::{Fsync, LockMethod};
-use dsync_storage::{Account, Namespace, StorageError, Store, StoreSettings};
+use dsync_storage::{Account, Namespace, Store, StoreSettings, open_store};
 
 use crate::{
     ConfigError, DOTLOCK_USE_EXCL, HOSTNAME, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC,
     MAIL_LOCATION, MAIL_MAX_KEYWORD_LENGTH, MAIL_MAX_LOCK_TIMEOUT, MAILBOX_LIST_INDEX,
-    NamespaceSettings, Settings, User, expand,
+    NamespaceSettings, Settings, User,
 };
 
 /// What has to be known besides the settings to open the stores of a user.
@@ -63,14 +63,9 @@ impl AccountOptions<'_> {
         for settings in namespaces {
             let own = Some(&settings.location).filter(|own| !own.is_empty());
             let text = own.unwrap_or(&location);
-            let opened = self
-                .open_store(settings, text)
-                .map_err(|error| ConfigError::Store {
-                    location: text.clone(),
-                    error,
-                })?;
-            roots.push(opened.root);
-            stores.push(opened.store);
+            let (store, root) = self.open_store(settings, text)?;
+            roots.push(root);
+            stores.push(store);
         }
         let separator = same_separator(&stores)?;
         let inboxes = stores.iter().filter(|store| store.namespace().inbox);
@@ -85,6 +80,38 @@ impl AccountOptions<'_> {
             roots,
             separator,
         })
+    }
+
+    fn open_store(
+        &self,
+        settings: &NamespaceSettings,
+        text: &str,
+    ) -> Result<(Box<dyn Store>, PathBuf), ConfigError> {
+        let location = Location::parse(text, &self.user.variables()).map_err(ConfigError::Store)?;
+        let separator = settings.separator.or(self.separator);
+        let namespace = Namespace {
+            prefix: settings.prefix.clone(),
+            separator: separator.unwrap_or(match location.layout_kind() {
+                LayoutKind::MaildirPlusPlus | LayoutKind::ImapDir => '.',
+                LayoutKind::Fs | LayoutKind::Index | LayoutKind::None => '/',
+            }),
+            inbox: settings.inbox,
+            hidden: settings.hidden,
+            list: !settings.unlisted,
+            own_location: !settings.location.is_empty(),
+            alias: settings.alias_for.is_some(),
+            escape_char: None,
+        };
+        let special_use = settings.special_use.iter();
+        let store_settings = StoreSettings {
+            special_use: special_use
+                .map(|(name, uses)| (format!("{}{name}", settings.prefix), uses.clone()))
+                .collect(),
+            ..self.store_settings()?
+        };
+        let store =
+            open_store(&location, namespace, &store_settings).map_err(ConfigError::Store)?;
+        Ok((store, location.root))
     }
 
     /// The account's own location: the setting, else `~/Maildir` if it exists.
@@ -144,10 +171,16 @@ impl AccountOptions<'_> {
     }
 
     fn attribute_dict(&self) -> Result<Option<PathBuf>, ConfigError> {
-        let text = expand(self.settings.text(&MAIL_ATTRIBUTE_DICT), self.user)?;
+        let text = self.user.expand(self.settings.text(&MAIL_ATTRIBUTE_DICT))?;
         match text.strip_prefix("file:") {
             None if text.is_empty() => Ok(None),
-            Some(path) if !path.is_empty() => Ok(Some(PathBuf::from(path))),
+            Some(path) if !path.is_empty() => {
+                let relative = path.strip_prefix("~/");
+                let in_home = relative
+                    .zip(self.user.home())
+                    .map(|(path, home)| home.join(path));
+                Ok(Some(in_home.unwrap_or_else(|| PathBuf::from(path))))
+            }
             _ => Err(ConfigError::Variable {
                 text,
                 reason: "only mail_attribute_dict = file:PATH is supported".to_owned(),
@@ -172,48 +205,89 @@ fn same_separator(stores: &[Box<dyn Store>]) -> Result<char, ConfigError> {
     }
 }
 
-/// The namespace of a section.
-fn namespace(settings: &NamespaceSettings, separator: char) -> Namespace {
-    Namespace {
-        prefix: settings.prefix.clone(),
-        separator,
-        inbox: settings.inbox,
-        hidden: settings.hidden,
-        list: !settings.unlisted,
-        own_location: !settings.location.is_empty(),
-        alias: settings.alias_for.is_some(),
-        escape_char: None,
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::Origin;
+
+    /// Opens the account of a home directory with these settings.
+    fn open(home: &std::path::Path, assignments: &[&str]) -> Result<OpenAccount, ConfigError> {
+        let mut settings = Settings::default();
+        for assignment in assignments {
+            settings.assign(assignment, &Origin::Argument("-o"))?;
+        }
+        let user = User {
+            name: "joe@example.org".into(),
+            home: Some(home.to_owned()),
+        };
+        let options = AccountOptions {
+            settings: &settings,
+            user: &user,
+            host_domain: "host.example.org",
+            create: false,
+            separator: None,
+        };
+        options.open()
     }
-}
 
-/// Special uses by full name.
-fn special_use(settings: &NamespaceSettings) -> BTreeMap<String, Vec<String>> {
-    settings
-        .special_use
-        .iter()
-        .map(|(name, uses)| (format!("{}{name}", settings.prefix), uses.clone()))
-        .collect()
-}
+    fn home() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["cur", "new", "tmp"] {
+            fs::create_dir_all(home.path().join("Maildir").join(name)).unwrap();
+        }
+        home
+    }
 
-struct OpenStore {
-    store: Box<dyn Store>,
-    root: PathBuf,
-}
+    #[test]
+    fn the_default_is_a_maildir_in_the_home() {
+        let home = home();
+        let opened = open(home.path(), &[]).unwrap();
+        assert_eq!(opened.roots, [home.path().join("Maildir")]);
+        assert_eq!(opened.separator, '.');
+        let opened = open(home.path(), &["mail_location=maildir:%h/Maildir:LAYOUT=fs"]).unwrap();
+        assert_eq!(opened.separator, '/');
+    }
 
-impl AccountOptions<'_> {
-    fn open_store(
-        &self,
-        settings: &NamespaceSettings,
-        location: &str,
-    ) -> Result<OpenStore, StorageError> {
-        let _ = (
-            namespace(settings, self.separator.unwrap_or('/')),
-            special_use(settings),
-            location,
-        );
-        Err(StorageError::new(
-            dsync_proto::types::MailErrorClass::NotPossible,
-            "this format is not supported yet",
-        ))
+    #[test]
+    fn nothing_there_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let code = |assignments: &[&str]| open(home.path(), assignments).err().unwrap().exit_code();
+        assert_eq!(code(&[]), 64);
+        assert_eq!(code(&["mail_location=maildir:~/none"]), 68);
+        assert_eq!(code(&["mail_location=maildri:~/none"]), 64);
+        assert_eq!(code(&["mail_location=maildir:/%{unknown}"]), 64);
+    }
+
+    #[test]
+    fn namespaces() {
+        let home = home();
+        let inbox = [
+            "namespace/a/inbox=yes",
+            "namespace/a/separator=/",
+            "namespace/b/prefix=b/",
+        ];
+        let location = "namespace/b/location=maildir:~/Maildir/b:LAYOUT=fs";
+        fs::create_dir(home.path().join("Maildir/b")).unwrap();
+        let open_with =
+            |more: &[&str]| open(home.path(), &[&inbox[..], &[location], more].concat());
+        let opened = open_with(&[]).unwrap();
+        let own: Vec<bool> = opened
+            .account
+            .stores()
+            .map(|store| store.namespace().own_location)
+            .collect();
+        assert_eq!(own, [false, true]);
+        for (setting, reason) in [
+            ("namespace/b/separator=.", "conflicting separators"),
+            (
+                "namespace/b/inbox=yes",
+                "more than one namespace has inbox = yes",
+            ),
+        ] {
+            let error = open_with(&[setting]).err().unwrap();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 }

@@ -109,13 +109,8 @@ pub enum ConfigError {
         reason: String,
     },
     /// The store cannot be opened.
-    #[error("{location}: {error}")]
-    Store {
-        /// The location.
-        location: String,
-        /// Why.
-        error: dsync_storage::StorageError,
-    },
+    #[error("{0}")]
+    Store(dsync_storage::StorageError),
 }
 
 fn hint(nearest: Option<&str>) -> String {
@@ -138,7 +133,7 @@ impl ConfigError {
             Self::NotAnAssignment { .. } | Self::NoUser | Self::NoLocation(_) => 64,
             Self::Read { .. } | Self::Variable { .. } | Self::Namespace { .. } => 78,
             Self::UnknownUser(_) => 67,
-            Self::Store { error, .. } => error.class.exit_code(),
+            Self::Store(error) => error.class.exit_code(),
         }
     }
 }

@@ -16,7 +16,6 @@ mod nearest;
 mod setting;
 mod settings;
 mod user;
-mod variables;
 
 pub use account::{AccountOptions, OpenAccount};
 pub use error::{ConfigError, Origin};
@@ -30,4 +29,3 @@ pub use setting::{
 };
 pub use settings::{NamespaceSettings, Settings};
 pub use user::{Login, User};
-pub use variables::expand;

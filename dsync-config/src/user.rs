@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{ConfigError, MAIL_HOME, Settings, expand};
+use dsync_storage::location::Variables;
+
+use crate::{ConfigError, MAIL_HOME, Settings};
 
 /// What the program found in its environment about the person who runs it.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +49,7 @@ impl User {
         };
         let mail_home = settings.text(&MAIL_HOME);
         user.home = if !mail_home.is_empty() {
-            Some(PathBuf::from(expand(mail_home, &user)?))
+            Some(PathBuf::from(user.expand(mail_home)?))
         } else if name.is_some() && name != login.user.as_deref() {
             Some(home_of(&user.name).ok_or_else(|| ConfigError::UnknownUser(user.name.clone()))?)
         } else {
@@ -60,16 +62,26 @@ impl User {
         Ok(user)
     }
 
-    /// The part of the name before `@`.
-    pub fn local_part(&self) -> &str {
-        self.name
-            .split_once('@')
-            .map_or(&self.name, |(local, _)| local)
+    /// What `%` variables in settings stand for.
+    pub fn variables(&self) -> Variables {
+        Variables {
+            user: self.name.clone(),
+            home: self.home.clone(),
+            service: "doveadm".to_owned(),
+            uid: Some(nix::unistd::getuid().as_raw()),
+            gid: Some(nix::unistd::getgid().as_raw()),
+            hostname: crate::host_name(),
+        }
     }
 
-    /// The part of the name after `@`; empty if there is none.
-    pub fn domain(&self) -> &str {
-        self.name.split_once('@').map_or("", |(_, domain)| domain)
+    /// Fills in the `%` variables of a setting.
+    pub(crate) fn expand(&self, text: &str) -> Result<String, ConfigError> {
+        self.variables()
+            .expand(text)
+            .map_err(|error| ConfigError::Variable {
+                text: text.to_owned(),
+                reason: error.message,
+            })
     }
 
     /// The home directory, as far as it is known.
