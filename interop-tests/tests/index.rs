@@ -244,6 +244,55 @@ fn reads_maildir_with_modseqs() -> Result<()> {
 }
 
 #[test]
+fn reads_mdbox() -> Result<()> {
+    reading(Version::V23, "mdbox", true, true, 7)
+}
+
+/// Where nothing happened since Dovecot's snapshot, ours has the same bytes.
+#[test]
+fn snapshots_are_byte_identical() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    tiny_logs(&world, "a")?;
+    let mailbox = Box::new(&side, "sdbox");
+    let mut random = Random(31);
+    let mut compared = 0;
+    for step in 0..STEPS {
+        mailbox.random_change(&mut random)?;
+        if step == STEPS / 3 {
+            mailbox.by_dovecot(true)?; // from now on with modseqs
+        }
+        let Ok(by_dovecot) = fs::read(mailbox.dir.join("dovecot.index")) else {
+            continue;
+        };
+        let index = mailbox.open()?;
+        let number = |at: usize| -> Result<u32> {
+            Ok(u32::from_le_bytes(by_dovecot[at..at + 4].try_into()?))
+        };
+        let seq = index.log_header().map_or(0, |header| header.file_seq);
+        // Right after a rotation Dovecot names the modseqs' position by the end of the old log.
+        let rotated = index.log_size() == 40;
+        if !rotated && (number(60)?, number(68)?) == (seq, index.log_size()) {
+            mailbox.change(|locked| Ok(locked.write_snapshot()?))?;
+            let ours = fs::read(mailbox.dir.join("dovecot.index"))?;
+            let at = ours.iter().zip(&by_dovecot).position(|(a, b)| a != b);
+            let part = |file: &[u8]| format!("{:02x?}", &file[at.unwrap_or(0) / 8 * 8..]);
+            ensure!(
+                ours == by_dovecot,
+                "step {step}: differs at {at:?}
+ours:    {}
+Dovecot: {}",
+                part(&ours),
+                part(&by_dovecot)
+            );
+            compared += 1;
+        }
+    }
+    ensure!(compared > 5, "only {compared} snapshots compared");
+    Ok(())
+}
+
+#[test]
 fn reads_sdbox_of_24() -> Result<()> {
     reading(Version::V24, "sdbox", true, false, 5)
 }
@@ -609,4 +658,35 @@ fn writes_beside_dovecot() -> Result<()> {
         result
     })?;
     mailbox.check(true, "in the end")
+}
+
+#[test]
+fn appends_messages() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let side = world.side_at("a", "sdbox", "")?;
+    let mailbox = Box::new(&side, "sdbox");
+    side.save("INBOX", b"Subject: first\n\nbody\n")?;
+    for uid in [7, 8, 20] {
+        let name = |uid: u32| mailbox.dir.join(format!("u.{uid}"));
+        fs::copy(name(1), name(uid))?;
+    }
+    mailbox.change(|locked| {
+        let mut changes = Transaction::new(Origin::DSYNC_FACT);
+        changes.append(20, Flags::DRAFT);
+        changes.append(7, Flags::SEEN);
+        changes.append(8, Flags::NONE);
+        changes.add_keyword(b"Work", 8..=20);
+        changes.min_modseq(8, 900);
+        changes.min_next_uid(30);
+        locked.append(&changes)?;
+        Ok(locked.maintain()?)
+    })?;
+    mailbox.check(true, "appended")?;
+    let (messages, counters) = mailbox.by_dovecot(true)?;
+    ensure!(messages.len() == 4 && counters[1] == 30, "{counters:?}");
+    ensure!(messages[&8] == (vec!["Work".into()], Some(900)));
+    let text = side.doveadm("fetch", &["text", "mailbox", "INBOX", "uid", "20"])?;
+    ensure!(text.contains("first"), "{text}");
+    side.save("INBOX", b"Subject: next\n\nbody\n")?;
+    mailbox.check(true, "saved by Dovecot")
 }
