@@ -3,6 +3,7 @@
 mod disk;
 mod histories;
 mod large;
+mod names;
 mod pair;
 mod properties;
 mod vectors;
