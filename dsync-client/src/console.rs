@@ -154,7 +154,19 @@ impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
         self.console
-            .raw(format!("dsync: {}", text.trim_start()).as_bytes());
+            .raw(format!("dsync: {}", with_level(&text)).as_bytes());
+    }
+}
+
+/// The level in the words of the program's other lines.
+fn with_level(text: &str) -> String {
+    let text = text.trim_start();
+    match text.split_once(' ') {
+        Some(("INFO", text)) => text.to_owned(),
+        Some(("WARN", text)) => format!("warning: {text}"),
+        Some(("ERROR", text)) => format!("error: {text}"),
+        Some(("DEBUG", text)) => format!("debug: {text}"),
+        _ => text.to_owned(),
     }
 }
 

@@ -118,6 +118,7 @@ fn done(own: &Progress, other: Option<&Progress>) -> String {
         .collect();
     let mailboxes = match own.mailboxes_synced.get() {
         0 if parts.is_empty() => return "in sync, nothing to do".to_owned(),
+        0 => return parts.join(", "),
         1 => "1 mailbox".to_owned(),
         count => format!("{count} mailboxes"),
     };
@@ -136,6 +137,9 @@ mod tests {
     fn verdicts() {
         let own = Progress::default();
         assert_eq!(done(&own, None), "in sync, nothing to do");
+        own.tree_changes.set(1);
+        assert_eq!(done(&own, None), "1 change of mailbox names");
+        own.tree_changes.set(0);
         own.mailboxes_synced.set(3);
         assert_eq!(done(&own, None), "3 mailboxes compared, nothing to do here");
         own.messages_sent.set(12);

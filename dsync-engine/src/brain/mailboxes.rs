@@ -6,7 +6,7 @@ use std::time::Duration;
 use dsync_proto::items::{Item, MailboxInfo, MailboxState, SyncType};
 use dsync_proto::types::{Guid, MailErrorClass};
 use dsync_storage::{Created, Mailbox, MetadataUpdate, OpenMode, StorageError};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::mails::{MailExchange, Terms};
 use super::states::{counters_differ, is_unchanged, takes_uid_validity};
@@ -52,6 +52,8 @@ impl Brain {
         self.environment.progress.set_current_mailbox(&entry.name);
         match self.open_for_client(entry) {
             Ok(Some(opened)) => {
+                // What `-v` shows of a run.
+                info!("mailbox {}", entry.name);
                 debug!(mailbox = entry.name, guid = %opened.info.mailbox_guid, "next mailbox");
                 self.out.push_back(Item::Mailbox(opened.info.clone()));
                 self.phase = Phase::AwaitMailbox(Box::new(opened));
