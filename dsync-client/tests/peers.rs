@@ -153,3 +153,19 @@ fn the_raw_log_has_both_directions() {
     assert!(log.contains(" I: VERSION\tdsync\t3\t5\n"), "{log}");
     assert!(log.contains(" O: VERSION\tdsync\t3\t5\n"), "{log}");
 }
+
+/// The signal comes when the peer has certainly been started: the peer itself sends it.
+#[test]
+fn signals_end_a_run() {
+    for (signal, name) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
+        let script = format!("{HELLO} kill -{signal} $PPID; exec cat >/dev/null");
+        let run = against(&[], &script);
+        run.fails_with(75, &format!("stopped by {name}; what was finished is kept"));
+    }
+}
+
+#[test]
+fn a_closed_terminal_does_not_end_a_run() {
+    let run = against(&[], &format!("{HELLO} kill -HUP $PPID"));
+    run.fails_with(75, "the remote side closed the connection before the end");
+}

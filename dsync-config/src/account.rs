@@ -36,6 +36,8 @@ pub struct OpenAccount {
     pub account: Account,
     /// Mail roots, in no particular order.
     pub roots: Vec<PathBuf>,
+    /// The first mail root of a default run that does not exist yet.
+    pub missing_root: Option<PathBuf>,
     /// Separator of the namespaces.
     pub separator: char,
 }
@@ -60,10 +62,14 @@ impl AccountOptions<'_> {
         };
         let mut stores: Vec<Box<dyn Store>> = Vec::new();
         let mut roots = Vec::new();
+        let mut missing_root = None;
         for settings in namespaces {
             let own = Some(&settings.location).filter(|own| !own.is_empty());
             let text = own.unwrap_or(&location);
             let (store, root) = self.open_store(settings, text)?;
+            if own.is_none() && !root.is_dir() {
+                missing_root.get_or_insert_with(|| root.clone());
+            }
             roots.push(root);
             stores.push(store);
         }
@@ -78,6 +84,7 @@ impl AccountOptions<'_> {
         Ok(OpenAccount {
             account: Account::new(stores),
             roots,
+            missing_root,
             separator,
         })
     }

@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use dsync_config::{
     AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Origin, Settings, User,
 };
-use dsync_engine::{Brain, Environment, Outcome};
+use dsync_engine::{Brain, Environment};
 use dsync_server::Cli;
 use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
 use tracing::Level;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
     let result = build(&cli).and_then(|(brain, options)| serve(brain, options));
     match result {
-        Ok(outcome) => report(&outcome).into(),
+        Ok(session) => report(&session).into(),
         Err(failure) => {
             say(&failure.message);
             failure.exit_code.into()
@@ -96,6 +96,7 @@ fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
     let open = account.open()?;
     let unique = account.store_settings()?.unique();
     let mut environment = Environment::new(host_domain.as_str(), move || unique.guid());
+    environment.missing_root = open.missing_root;
     environment.user_lock = Some(Box::new(HomeLock::new(&user)));
     environment.alt_char = settings
         .text(&DSYNC_ALT_CHAR)
@@ -123,7 +124,7 @@ fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
     Ok((Brain::server(open.account, environment), options))
 }
 
-fn serve(brain: Brain, options: SessionOptions) -> Result<Outcome, Failure> {
+fn serve(brain: Brain, options: SessionOptions) -> Result<Session, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -134,19 +135,19 @@ fn serve(brain: Brain, options: SessionOptions) -> Result<Outcome, Failure> {
     });
     // A thread may hang in a read of stdin that nobody can interrupt.
     runtime.shutdown_background();
-    Ok(session?.outcome)
+    Ok(session?)
 }
 
-/// Says what went wrong. What the client stopped for it says itself, and what could be synced
-/// only in part does not change the exit code (`spec/brain-and-tree.md` 8).
-fn report(outcome: &Outcome) -> u8 {
-    for problem in &outcome.problems {
+/// Says what went wrong, unless the client knows and says it. What could be synced only in part
+/// does not change the exit code (`spec/brain-and-tree.md` 8).
+fn report(session: &Session) -> u8 {
+    for problem in &session.outcome.problems {
         say(&problem.to_string());
     }
-    match &outcome.error {
+    match &session.outcome.error {
         None => 0,
         Some(error) => {
-            if !error.reported_by_peer {
+            if !error.reported_by_peer && !session.told_peer {
                 say(&error.message);
             }
             error.class.exit_code()

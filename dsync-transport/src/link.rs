@@ -167,6 +167,11 @@ impl Link {
         state.output_bytes < OUTPUT_LIMIT && state.stop.is_none() && !gone
     }
 
+    /// Whether output was lost.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().output_broken
+    }
+
     /// No more output comes, and no more input is wanted.
     pub(crate) fn close(&self) {
         let mut state = self.lock();

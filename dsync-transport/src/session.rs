@@ -57,6 +57,8 @@ pub struct Session {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// The peer is one of ours and was told why the run failed, so it will report it.
+    pub told_peer: bool,
     /// Reads and forgets what the peer still says, so that it can end in peace.
     _drain: Drain,
 }
@@ -101,8 +103,10 @@ where
             pumping.await
         }
     };
-    let (outcome, ending, bytes_in, bytes_out) =
-        result.unwrap_or_else(|_| (crashed(), Ending::Finished, 0, 0));
+    let ended = result.unwrap_or_else(|_| Ended {
+        outcome: crashed(),
+        ..Ended::default()
+    });
     // The pump has waited already until everything is written, or gave it up.
     link.close();
     if tokio::time::timeout(LAST_WORDS, &mut writing)
@@ -112,12 +116,23 @@ where
         writing.abort();
     }
     Session {
-        outcome,
-        ending,
-        bytes_in,
-        bytes_out,
+        outcome: ended.outcome,
+        ending: ended.ending,
+        bytes_in: ended.bytes_in,
+        bytes_out: ended.bytes_out,
+        told_peer: ended.told_peer,
         _drain: drain,
     }
+}
+
+/// What the brain's thread returns.
+#[derive(Default)]
+struct Ended {
+    outcome: Outcome,
+    ending: Ending,
+    bytes_in: u64,
+    bytes_out: u64,
+    told_peer: bool,
 }
 
 async fn read(mut reader: impl AsyncRead + Unpin, link: Arc<Link>) {
@@ -162,6 +177,7 @@ struct Pump {
     output: BytesMut,
     head: Vec<u8>,
     peer_known: bool,
+    told_peer: bool,
     failed: Option<(Ending, RunError)>,
     bytes_in: u64,
     bytes_out: u64,
@@ -178,13 +194,14 @@ impl Pump {
             output: BytesMut::new(),
             head: Vec::new(),
             peer_known: false,
+            told_peer: false,
             failed: None,
             bytes_in: 0,
             bytes_out: 0,
         }
     }
 
-    fn run(mut self) -> (Outcome, Ending, u64, u64) {
+    fn run(mut self) -> Ended {
         let outcome = loop {
             match self.brain.poll() {
                 Poll::Finished(outcome) => break *outcome,
@@ -205,9 +222,14 @@ impl Pump {
             }
         };
         self.send_output();
-        self.finish();
-        let ending = self.failed.map_or(Ending::Finished, |(ending, _)| ending);
-        (outcome, ending, self.bytes_in, self.bytes_out)
+        let all_sent = self.finish();
+        Ended {
+            outcome,
+            ending: self.failed.map_or(Ending::Finished, |(ending, _)| ending),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            told_peer: self.told_peer && all_sent,
+        }
     }
 
     fn transmit(&mut self, item: &Item) {
@@ -215,6 +237,10 @@ impl Pump {
             Item::Handshake(handshake) => {
                 self.encoder.start(handshake, &mut self.output);
                 Ok(())
+            }
+            Item::Finish(finish) => {
+                self.told_peer = finish.error.is_some();
+                self.encoder.encode(item, &mut self.output)
             }
             Item::BodyChunk(chunk) if chunk.len() >= SLICE_BYTES => self.transmit_body(chunk),
             item => self.encoder.encode(item, &mut self.output),
@@ -353,15 +379,14 @@ impl Pump {
         self.failed.get_or_insert((ending, error));
     }
 
-    /// Waits until everything is written, for a failed run only a moment.
-    fn finish(&mut self) {
+    /// Waits until everything is written, for a failed run only a moment. Returns whether it was.
+    fn finish(&mut self) -> bool {
         self.link.close();
         let timeout = match &self.failed {
             None => self.options.timeout,
             Some(_) => self.options.timeout.min(LAST_WORDS),
         };
-        // An answer other than "all is sent" means that the peer does not take it.
-        let _ = self.link.wait(Until::Sent, timeout);
+        matches!(self.link.wait(Until::Sent, timeout), Event::Room) && !self.link.is_broken()
     }
 
     fn stream_state(&self) -> String {

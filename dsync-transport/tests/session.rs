@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use dsync_engine::{Brain, Environment, Fault, SyncOptions};
+use dsync_engine::{Brain, Environment, Fault, Mode, SyncOptions};
 use dsync_proto::types::Guid;
 use dsync_storage::Account;
 use dsync_storage::memory::{MemoryOptions, MemoryStore, NewMail};
@@ -163,4 +163,29 @@ async fn a_signal_ends_a_session() {
     let error = session.outcome.error.unwrap();
     assert!(error.message.starts_with("stopped by SIGINT"), "{error}");
     assert_eq!(error.class.exit_code(), 75);
+}
+
+#[tokio::test]
+async fn a_missing_account_is_not_an_empty_source() {
+    let (a, b) = stores(3);
+    let backup = SyncOptions {
+        mode: Mode::Backup,
+        reverse: true,
+        ..SyncOptions::default()
+    };
+    let own = Account::new(vec![Box::new(a.clone())]);
+    let client = Brain::client(backup, own, environment(1));
+    let mut missing = environment(2);
+    missing.missing_root = Some("/not/mounted".into());
+    let server = Brain::server(Account::new(vec![Box::new(b)]), missing);
+    let before = a.dump();
+    let ended = dsync_transport::drive_local(client, server, never()).await;
+    let error = ended.server.error.unwrap();
+    assert!(
+        error.message.contains("/not/mounted does not exist"),
+        "{error}"
+    );
+    assert_eq!(error.class.exit_code(), 68);
+    assert!(ended.client.error.is_some());
+    assert_eq!(a.dump(), before);
 }

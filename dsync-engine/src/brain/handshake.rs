@@ -8,7 +8,7 @@ use dsync_proto::types::MailErrorClass;
 
 use super::errors::unexpected;
 use super::{Brain, Phase};
-use crate::options::{EXTENSION_KEY, extensions};
+use crate::options::{Direction, EXTENSION_KEY, extensions};
 use crate::{RunError, SyncOptions};
 
 /// What a server says about itself; everything else is the client's to say.
@@ -31,6 +31,7 @@ impl Brain {
             self.options = SyncOptions::from_handshake(&handshake, self.environment.alt_char);
             self.direction = self.options.server_direction();
             self.requests = handshake.send_mail_requests;
+            self.check_source()?;
         }
         self.take_user_lock(&handshake.hostname)?;
         self.peer_name = Some(handshake.hostname);
@@ -59,6 +60,23 @@ impl Brain {
             }
             Item::EndOfList => self.start_trees(),
             item => Err(unexpected(&item, "mailbox_state")),
+        }
+    }
+
+    /// A server learns only from the client that it is the source. A backup of an account that is
+    /// missing, because of a wrong path or a file system that is not mounted, would empty the
+    /// destination.
+    fn check_source(&self) -> Result<(), RunError> {
+        match &self.environment.missing_root {
+            Some(root) if self.direction == Direction::Send => Err(RunError::local(
+                MailErrorClass::NotFound,
+                format!(
+                    "mail directory {} does not exist: it is not taken for an empty account; \
+                     check the path, or create the directory",
+                    root.display()
+                ),
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -12,6 +12,7 @@ mod states;
 mod tree_phase;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,9 @@ pub struct Environment {
     pub progress: Arc<Progress>,
     /// Server only: replaces what a mailbox name cannot hold, unless the client sends its own.
     pub alt_char: u8,
+    /// Server only: a mail root that does not exist yet. Such an account can be a destination,
+    /// but never a source.
+    pub missing_root: Option<PathBuf>,
 }
 
 impl Environment {
@@ -91,6 +95,7 @@ impl Environment {
             new_guid: Box::new(new_guid),
             progress: Arc::default(),
             alt_char: b'_',
+            missing_root: None,
         }
     }
 }
