@@ -78,8 +78,11 @@ struct Prepared {
 
 /// Does the run. Errors are those that prevent it; what fails later is in the report.
 pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report, Failure> {
-    let stop = stop_signal(Hangup::Ignore)
-        .map_err(|error| Failure::temporary(format!("cannot wait for signals: {error}")))?;
+    let impatient = console.clone();
+    let stop = stop_signal(Hangup::Ignore, move |signal| {
+        leave_at_once(&impatient, signal);
+    })
+    .map_err(|error| Failure::temporary(format!("cannot wait for signals: {error}")))?;
     take_state(&mut inputs.options, console);
     let user = User::find(inputs.user.as_deref(), &inputs.login, &inputs.settings)?;
     let direction = inputs.options.sync.client_direction();
@@ -108,6 +111,16 @@ pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report,
     };
     console.clear();
     Ok(report)
+}
+
+/// Nothing is lost by it: every step of the stores is safe against a sudden end.
+#[expect(clippy::exit, reason = "the person does not want to wait for anything")]
+fn leave_at_once(console: &Console, signal: &str) {
+    console.clear();
+    console.error(&format!(
+        "ended at once by a second signal ({signal}); run it again"
+    ));
+    std::process::exit(75);
 }
 
 /// Puts the state of `-s` into the options; a damaged one means a full run, as in Dovecot.

@@ -129,13 +129,25 @@ fn serve(brain: Brain, options: SessionOptions) -> Result<Session, Failure> {
         .enable_all()
         .build()?;
     let session: io::Result<Session> = runtime.block_on(async {
-        let stop = stop_signal(Hangup::Stop)?;
+        let stop = stop_signal(Hangup::Stop, leave_at_once)?;
         let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
         Ok(drive(brain, stdin, stdout, options, stop).await)
     });
     // A thread may hang in a read of stdin that nobody can interrupt.
     runtime.shutdown_background();
     Ok(session?)
+}
+
+/// Nothing is lost by it: every step of the stores is safe against a sudden end.
+#[expect(
+    clippy::exit,
+    reason = "the sender of the signal does not want to wait"
+)]
+fn leave_at_once(signal: &str) {
+    say(&format!(
+        "ended at once by a second signal ({signal}); run it again"
+    ));
+    std::process::exit(75);
 }
 
 /// Says what went wrong, unless the client knows and says it. What could be synced only in part
