@@ -404,3 +404,6 @@ impl Pump {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
