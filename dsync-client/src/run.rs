@@ -154,6 +154,13 @@ fn prepare(
         separator,
     };
     let open = options.open()?;
+    tracing::debug!(
+        "user {}, home {:?}, mail in {:?}, separator {}",
+        user.name,
+        user.home,
+        open.roots,
+        open.separator
+    );
     let unique = options.store_settings()?.unique();
     let progress = Arc::new(Progress::default());
     let mut environment = Environment::new(inputs.host_domain.as_str(), move || unique.guid());

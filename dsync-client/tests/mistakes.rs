@@ -17,6 +17,20 @@ fn nothing_to_sync() {
 }
 
 #[test]
+fn debug_says_what_was_understood() {
+    let home = Home::with_mail();
+    let run = home.dsync(&["-D", "sync", "-n", "nowhere/", "maildir:backup"]);
+    let start = format!("dsync: debug: user joe, home Some({:?})", home.root());
+    assert!(run.stderr.starts_with(&start), "{}", run.stderr);
+    assert_eq!(run.code, 64, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("Namespace not found: 'nowhere/'"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn no_destination() {
     Home::with_mail()
         .dsync(&["sync"])
