@@ -1,7 +1,6 @@
 //! The dsync brain: decides what both sides of a sync do, and knows no sockets and no clock.
 
 pub mod brain;
-#[allow(dead_code)] // until the logic behind the interface has landed
 pub mod mailbox;
 mod options;
 mod outcome;

@@ -8,6 +8,7 @@
 )]
 
 mod command;
+mod demo;
 mod manual;
 mod setup;
 mod test;
@@ -25,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Makes a two-sided account, backs it up, edits both sides, syncs, and syncs again
+    Demo(demo::Arguments),
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
     /// Writes manual pages and shell completions into packaging/
@@ -35,6 +38,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),
         Command::Test(arguments) => test::run(&arguments),

@@ -269,6 +269,10 @@ impl MailExchange {
                 self.progress.messages_sent.add(1);
             }
             None => {
+                let undelivered = exporter.take_undelivered();
+                if let Some(importer) = &mut self.importer {
+                    importer.undelivered(&undelivered);
+                }
                 out.push_back(Item::EndOfList);
                 self.send = Send::Done;
             }

@@ -246,7 +246,17 @@ impl Brain {
             self.peer_state(&own, &state);
             self.own_state = None;
             self.finished_mailbox = None;
-            return Ok(());
+            return match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Mails(mut exchange) => {
+                    let result = self.finish_if_complete(&mut exchange);
+                    self.put_back(exchange);
+                    result
+                }
+                phase => {
+                    self.phase = phase;
+                    Ok(())
+                }
+            };
         }
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Handshake => match item {
@@ -271,12 +281,14 @@ impl Brain {
                 item => Err(unexpected(&item, "mailbox")),
             },
             Phase::Mails(mut exchange) => {
-                let result = exchange.handle(item);
+                let mut result = exchange.handle(item);
                 if result.is_ok() && exchange.must_empty() {
                     exchange = Box::new(self.empty_and_restart(*exchange)?);
                 }
-                // A failure still needs it: what is safe is kept.
-                self.phase = Phase::Mails(exchange);
+                if result.is_ok() {
+                    result = self.finish_if_complete(&mut exchange);
+                }
+                self.put_back(exchange);
                 result
             }
             Phase::AwaitFinish => match item {
@@ -357,15 +369,11 @@ impl Brain {
                 Ok(true)
             }
             Phase::Mails(mut exchange) => {
-                let result = self.step_exchange(&mut exchange);
-                // Told, but the peer's result is missing: a client goes on with the next mailbox
-                // meanwhile, which saves a round trip each.
-                if self.own_state.is_some() && self.finished_mailbox.is_none() {
-                    self.finished_mailbox = Some(exchange);
-                    self.phase = Phase::Mailboxes;
-                } else {
-                    self.phase = Phase::Mails(exchange);
+                let mut result = exchange.step(&mut self.out);
+                if result.is_ok() {
+                    result = self.finish_if_complete(&mut exchange).and(result);
                 }
+                self.put_back(exchange);
                 result
             }
             phase => {
@@ -375,16 +383,24 @@ impl Brain {
         }
     }
 
-    fn step_exchange(&mut self, exchange: &mut MailExchange) -> Result<bool, RunError> {
-        if exchange.step(&mut self.out)? {
-            return Ok(true);
+    /// The result is told as soon as it can be: the peer's next items rely on it.
+    fn finish_if_complete(&mut self, exchange: &mut MailExchange) -> Result<(), RunError> {
+        if exchange.is_complete() && self.finished_mailbox.is_none() {
+            self.finish_exchange(exchange)?;
         }
-        // The result of the mailbox before must be in first: only one can be open.
-        if !exchange.is_complete() || self.finished_mailbox.is_some() {
-            return Ok(false);
+        Ok(())
+    }
+
+    /// After a step. When the result is told and the peer's is missing, a client goes on with the
+    /// next mailbox meanwhile, which saves a round trip each. A failure needs the exchange, too:
+    /// what is safe is kept.
+    fn put_back(&mut self, exchange: Box<MailExchange>) {
+        if self.own_state.is_some() && self.finished_mailbox.is_none() {
+            self.finished_mailbox = Some(exchange);
+            self.phase = Phase::Mailboxes;
+        } else {
+            self.phase = Phase::Mails(exchange);
         }
-        self.finish_exchange(exchange)?;
-        Ok(true)
     }
 
     fn finish_server(&mut self) -> Result<(), RunError> {

@@ -74,6 +74,23 @@ impl MailboxError {
         }
     }
 
+    /// A message that could be opened but not read.
+    pub(crate) fn read(
+        mailbox: &str,
+        what: &'static str,
+        uid: Uid,
+        error: &std::io::Error,
+    ) -> Self {
+        Self::Storage {
+            mailbox: mailbox.to_owned(),
+            what,
+            source: StorageError::new(
+                MailErrorClass::Temporary,
+                format!("cannot read UID={uid}: {error}"),
+            ),
+        }
+    }
+
     pub(crate) fn peer(mailbox: &str, fault: PeerFault) -> Self {
         Self::Peer {
             mailbox: mailbox.to_owned(),

@@ -1,12 +1,20 @@
 //! The sending side of a mailbox (`spec/mailbox-sync.md` 3).
 
+mod attributes;
+mod bodies;
+mod changes;
+
 use std::io::Read;
 use std::sync::Arc;
 
 use bstr::BString;
 use dsync_proto::items::{Attribute, Change, Mail, MailRequest};
+use dsync_proto::types::Uid;
 use dsync_storage::Mailbox;
 
+use self::attributes::Attributes;
+use self::bodies::Bodies;
+use self::changes::Changes;
 use super::{HashSettings, Result, Scan};
 use crate::Problem;
 
@@ -51,8 +59,12 @@ pub struct OutMail {
 
 /// Sends the attributes, changes and bodies of one mailbox.
 pub struct Exporter {
-    _scan: Arc<Scan>,
-    _options: ExportOptions,
+    scan: Arc<Scan>,
+    options: ExportOptions,
+    attributes: Option<Attributes>,
+    changes: Changes,
+    bodies: Bodies,
+    problems: Vec<Problem>,
 }
 
 impl Exporter {
@@ -63,35 +75,48 @@ impl Exporter {
         options: ExportOptions,
     ) -> Result<Self> {
         Ok(Self {
-            _scan: Arc::clone(scan),
-            _options: options,
+            scan: Arc::clone(scan),
+            changes: Changes::new(scan),
+            bodies: Bodies::default(),
+            attributes: None,
+            problems: Vec::new(),
+            options,
         })
     }
 
     /// The next attribute; `None` after the last one.
-    pub fn next_attribute(&mut self, _mailbox: &mut dyn Mailbox) -> Result<Option<OutAttribute>> {
-        Ok(None)
+    pub fn next_attribute(&mut self, mailbox: &mut dyn Mailbox) -> Result<Option<OutAttribute>> {
+        let scan = &self.scan;
+        let attributes = self
+            .attributes
+            .get_or_insert_with(|| Attributes::new(mailbox, scan));
+        Ok(attributes.next(mailbox))
     }
 
     /// The next change, strictly by rising UID; `None` after the last one.
-    pub fn next_change(&mut self, _mailbox: &mut dyn Mailbox) -> Result<Option<Change>> {
-        Ok(None)
+    pub fn next_change(&mut self, mailbox: &mut dyn Mailbox) -> Result<Option<Change>> {
+        self.changes.next(mailbox, &self.scan, &self.options)
     }
 
     /// Takes a request of the peer. Fails if the message was not announced.
-    pub fn add_request(&mut self, _request: &MailRequest) -> Result<()> {
-        Ok(())
+    pub fn add_request(&mut self, request: &MailRequest) -> Result<()> {
+        self.bodies.add_request(&self.scan, request)
     }
 
     /// The next requested message; `None` when all requests so far are answered. Call it first
     /// when the peer's requests are complete, so that messages go out by rising UID.
-    pub fn next_mail(&mut self, _mailbox: &mut dyn Mailbox) -> Result<Option<OutMail>> {
-        Ok(None)
+    pub fn next_mail(&mut self, mailbox: &mut dyn Mailbox) -> Result<Option<OutMail>> {
+        self.bodies
+            .next(mailbox, &self.scan, &self.options, &mut self.problems)
     }
 
-    /// Messages that were announced and cannot be read, since the last call. Tell the importer of
-    /// this side about the UIDs: [`super::Importer::undelivered`].
+    /// UIDs here of messages that the peer asked for and that could not be read.
+    pub fn take_undelivered(&mut self) -> Vec<Uid> {
+        self.bodies.take_undelivered()
+    }
+
+    /// What a person should know, since the last call.
     pub fn take_problems(&mut self) -> Vec<Problem> {
-        Vec::new()
+        std::mem::take(&mut self.problems)
     }
 }

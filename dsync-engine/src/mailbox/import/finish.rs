@@ -1,0 +1,185 @@
+//! The end of a mailbox: commit, counters, messages that came meanwhile
+//! (`spec/mailbox-sync.md` 11).
+
+use std::sync::Arc;
+
+use dsync_proto::types::Uid;
+use dsync_storage::{Mailbox, MetadataUpdate};
+
+use super::{ImportResult, Importer};
+use crate::mailbox::{MailboxError, Result};
+
+impl Importer {
+    /// Everything was sent and received: commits and reports. Drop the mailbox afterwards.
+    pub fn finish(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
+        if self.delete.is_some() && self.error.is_none() {
+            // Nothing that was decided so far is worth anything.
+            return self.result(mailbox);
+        }
+        let complete = match &self.error {
+            Some(error) => Err(error.clone()),
+            None => self.check_all_came(),
+        };
+        if let Err(error) = complete {
+            let result = self.abort(mailbox);
+            return ImportResult {
+                failure: Some(error),
+                ..result
+            };
+        }
+        match self.try_finish(mailbox) {
+            Ok(()) => self.result(mailbox),
+            Err(error) => {
+                self.error = Some(error.clone());
+                let result = self.result(mailbox);
+                ImportResult {
+                    failure: Some(error),
+                    ..result
+                }
+            }
+        }
+    }
+
+    /// The session ended early: keeps what can be kept without a later run taking half of the
+    /// work for deletions. Drop the mailbox afterwards.
+    pub fn abort(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
+        mailbox.save_abort();
+        let keep = self.bodies.has_saved() && self.bodies.is_safe_to_commit(&self.entries);
+        if keep && let Err(error) = self.commit(mailbox) {
+            tracing::warn!("{error}");
+        }
+        self.result(mailbox)
+    }
+
+    fn try_finish(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        let scan = Arc::clone(&self.scan);
+        let failed = |what| MailboxError::storage(&scan.name, what);
+        for uid in &self.gone {
+            mailbox.expunge(*uid).map_err(failed("Expunging failed"))?;
+        }
+        let moved = self.moved.len() as u64;
+        self.counters.expunged = (self.gone.len() as u64).saturating_sub(moved);
+        self.counters.copied += moved;
+        if self.unexpected.is_none() {
+            self.update_metadata(mailbox)?;
+        }
+        self.commit(mailbox)?;
+        if self.bodies.has_saved() || !self.moved.is_empty() {
+            self.move_latecomers(mailbox)?;
+        }
+        self.move_undelivered(mailbox)
+    }
+
+    /// 11.2
+    fn update_metadata(&self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        let (own, remote) = (&self.scan.status, &self.options.remote);
+        let first_recent = remote
+            .first_recent_uid
+            .min(self.result_uid.saturating_add(1));
+        let raise = |own: u64, wanted: u64| (wanted > own).then_some(wanted);
+        let update = MetadataUpdate {
+            uid_validity: None,
+            min_uid_next: (remote.uid_next > own.uid_next).then_some(remote.uid_next),
+            min_first_recent_uid: (first_recent > own.first_recent_uid).then_some(first_recent),
+            min_highest_modseq: raise(own.highest_modseq, remote.highest_modseq),
+            min_highest_pvt_modseq: raise(own.highest_pvt_modseq, remote.highest_pvt_modseq),
+            cache_fields: Vec::new(),
+        };
+        if update == MetadataUpdate::default() {
+            return Ok(());
+        }
+        mailbox
+            .update_metadata(update)
+            .map_err(MailboxError::storage(&self.scan.name, "Update failed"))
+    }
+
+    pub(super) fn commit(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        let name = &self.scan.name;
+        let report = mailbox
+            .commit()
+            .map_err(MailboxError::storage(name, "Commit failed"))?;
+        self.conflicts += report.moved.len();
+        Ok(())
+    }
+
+    /// 11.3: messages that came here during the run took UIDs that the peer has for others.
+    fn move_latecomers(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        let scan = Arc::clone(&self.scan);
+        let failed = || MailboxError::storage(&scan.name, "Sync failed");
+        let mut ours = self.bodies.saved_uids(&self.entries);
+        ours.extend(self.moved.values());
+        let highest = ours.last().copied().unwrap_or(0);
+        let end = self.options.remote.uid_next.saturating_sub(1).max(highest);
+        let messages = mailbox.messages().map_err(failed())?;
+        let first = messages
+            .position(scan.status.uid_next)
+            .unwrap_or_else(|place| place);
+        let latecomers: Vec<Uid> = (first..messages.len())
+            .filter_map(|index| messages.get(index))
+            .map(|row| row.uid)
+            .take_while(|uid| *uid <= end)
+            .filter(|uid| !ours.contains(uid))
+            .collect();
+        if latecomers.is_empty() {
+            return Ok(());
+        }
+        self.conflicts += latecomers.len();
+        mailbox.reassign_uids(&latecomers).map_err(failed())?;
+        self.commit(mailbox)
+    }
+
+    /// Messages that the peer could not get keep out of the common range.
+    fn move_undelivered(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        let present = |uid: &Uid| self.moved.get(uid).copied().unwrap_or(*uid);
+        let mut uids: Vec<Uid> = self
+            .undelivered
+            .iter()
+            .filter(|uid| self.moved.contains_key(uid) || !self.gone.contains(uid))
+            .map(present)
+            .collect();
+        if uids.is_empty() {
+            return Ok(());
+        }
+        uids.sort_unstable();
+        uids.dedup();
+        let failed = MailboxError::storage(&self.scan.name, "Sync failed");
+        mailbox.reassign_uids(&uids).map_err(failed)?;
+        self.commit(mailbox)
+    }
+
+    fn result(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
+        let status = &self.scan.status;
+        let conflicts = self.conflicts;
+        let (uid, modseq, pvt_modseq) = match conflicts {
+            0 => (
+                self.result_uid,
+                self.options.remote.highest_modseq,
+                self.options.remote.highest_pvt_modseq,
+            ),
+            _ => (
+                status.uid_next.saturating_sub(1).min(self.result_uid),
+                status.highest_modseq,
+                status.highest_pvt_modseq,
+            ),
+        };
+        let changes = match (conflicts, self.instances_left) {
+            (0, false) => None,
+            (0, true) => Some("a large message was saved only once".to_owned()),
+            (count, _) => Some(format!("{count} UIDs changed due to UID conflicts")),
+        };
+        ImportResult {
+            last_common_uid: uid,
+            modseq,
+            pvt_modseq,
+            messages_count: mailbox
+                .status()
+                .map_or(status.messages, |status| status.messages),
+            changes_during_sync: changes,
+            require_full_resync: self.unexpected.is_some(),
+            delete_mailbox: self.delete.clone(),
+            failure: None,
+            problems: std::mem::take(&mut self.problems),
+            counters: self.counters,
+        }
+    }
+}
