@@ -80,7 +80,6 @@ pub(super) enum Kind {
 }
 
 impl Entries {
-
     pub(super) fn get(&self, index: u32) -> Option<&Entry> {
         self.list.get(index as usize)
     }
