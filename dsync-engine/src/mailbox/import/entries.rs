@@ -230,7 +230,7 @@ impl Entries {
                     Some(partner) => partner.final_uid,
                     None => {
                         let uid = next;
-                        next = next.checked_add(1).filter(|next| *next <= Uid::MAX - 1)?;
+                        next = next.checked_add(1).filter(|next| *next < Uid::MAX)?;
                         uid
                     }
                 };
