@@ -9,7 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dsync_storage::{Location, Namespace, OpenMode, Store, StoreSettings, open_store};
+use dsync_storage::location::{Location, Variables};
+use dsync_storage::{Namespace, OpenMode, Store, StoreSettings, open_store};
 use dsync_testkit::mail::{AccountPlan, AccountSize};
 
 /// The account is the same in every demo.
@@ -20,13 +21,15 @@ const SIZE: AccountSize = AccountSize {
     ordinary: None,
 };
 
+/// The separator is the one that the programs use for a Maildir, too.
 fn open(folder: &Path) -> Result<Box<dyn Store>> {
-    let settings = StoreSettings {
-        create: true,
-        ..StoreSettings::default()
+    let location = format!("maildir:{}", folder.display());
+    let location = Location::parse(&location, &Variables::default())?;
+    let namespace = Namespace {
+        separator: '.',
+        ..Namespace::default()
     };
-    let location = Location::parse(&format!("maildir:{}", folder.display()), &settings)?;
-    Ok(open_store(&location, Namespace::default(), &settings)?)
+    Ok(open_store(&location, namespace, &StoreSettings::default())?)
 }
 
 /// Fills a new account.
@@ -86,8 +89,8 @@ pub(super) fn edit_home(folder: &Path) -> Result<()> {
         deliver(folder, number, "home")?;
     }
     let mut store = open(folder)?;
-    store.create_mailbox("Projects/Offsite", None, None)?;
-    store.set_subscribed("Projects/Offsite", true)?;
+    store.create_mailbox("Projects.Offsite", None, None)?;
+    store.set_subscribed("Projects.Offsite", true)?;
     println!("home: 20 new messages, 2 flagged, 1 deleted, 1 mailbox created");
     Ok(())
 }
@@ -114,7 +117,7 @@ pub(super) fn edit_office(folder: &Path) -> Result<()> {
         .iter()
         .find(leaf)
         .context("no mailbox to rename")?;
-    store.rename(old, "Renamed in the office")?;
+    store.rename(&old.replace('/', "."), "Renamed in the office")?;
     println!("office: 10 new messages, 1 answered, 1 deleted, \"{old}\" renamed");
     Ok(())
 }
@@ -183,8 +186,8 @@ impl Snapshot {
                         one.messages
                             .iter()
                             .filter(|m| !two.messages.contains(m))
-                            .cloned()
-                            .take(5),
+                            .take(5)
+                            .cloned(),
                     );
                 }
                 (Some(_), Some(_)) => {}
