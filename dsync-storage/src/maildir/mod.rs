@@ -1,19 +1,23 @@
 //! Maildir as Dovecot uses it (`spec/maildir.md`).
 
+mod commit;
 mod create;
 mod delete;
-#[allow(dead_code, reason = "used by the mailbox, which follows")]
+mod disk;
 mod filename;
-#[allow(dead_code, reason = "used by the mailbox, which follows")]
+mod files;
 mod keywords;
 mod layout;
 mod list;
-#[allow(dead_code, reason = "used by the mailbox, which follows")]
+mod mailbox;
+mod mark;
 mod paths;
 mod rename;
+mod save;
+mod scan;
 mod store;
+mod sync;
 mod uid_validity;
-#[allow(dead_code, reason = "used by the mailbox, which follows")]
 mod uidlist;
 mod uidlist_header;
 

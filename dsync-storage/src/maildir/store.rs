@@ -9,6 +9,7 @@ use dsync_proto::types::{Guid, MailErrorClass};
 
 use super::layout::Layout;
 use super::list::{self, Listing};
+use super::mailbox::MaildirMailbox;
 use super::paths::MailboxPaths;
 use super::uidlist_header;
 use crate::attribute_dict::AttributeDict;
@@ -361,12 +362,15 @@ impl Store for MaildirStore {
         self.change_guid(name, guid)
     }
 
-    fn open(&mut self, name: &str, _mode: OpenMode) -> Result<Box<dyn Mailbox>> {
-        let (_, _paths) = self.locate_mailbox(name)?;
-        Err(StorageError::new(
-            MailErrorClass::NotPossible,
-            "Maildir mailboxes cannot be opened yet",
-        ))
+    fn open(&mut self, name: &str, mode: OpenMode) -> Result<Box<dyn Mailbox>> {
+        let (_, paths) = self.locate_mailbox(name)?;
+        let attributes = Arc::clone(&self.attributes);
+        Ok(Box::new(MaildirMailbox::open(
+            paths,
+            &self.settings,
+            attributes,
+            mode,
+        )?))
     }
 
     fn purge(&mut self) -> Result<()> {

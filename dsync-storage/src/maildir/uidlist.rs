@@ -6,9 +6,6 @@
 
 use dsync_proto::types::{Guid, MAX_UID, MailGuid, Uid};
 
-/// Name of the file in the control directory.
-pub(crate) const FILE: &str = "dovecot-uidlist";
-
 /// Longest line that is kept; a base name has at most 255 bytes, a GUID not many more.
 const MAX_LINE: usize = 16 * 1024;
 

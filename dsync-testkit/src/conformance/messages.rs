@@ -20,7 +20,7 @@ pub fn saves_and_reads_back(factory: &dyn StoreFactory) {
     wanted.flags = Flags::USER | Flags::RECENT;
     wanted.keywords = vec!["$Forwarded".into(), "work".into()];
     wanted.saved_date = RECEIVED + 5;
-    wanted.pop3_uidl = "uidl 1".into();
+    wanted.pop3_uidl = "uidl-1".into();
     wanted.pop3_order = 3;
     save(mailbox.as_mut(), wanted, b"Subject: x\n\nhello\n");
     assert!(mailbox.commit().unwrap().moved.is_empty());
@@ -37,7 +37,7 @@ pub fn saves_and_reads_back(factory: &dyn StoreFactory) {
             assert_eq!(opened.saved_date, RECEIVED + 5);
         }
         if features.pop3 {
-            assert_eq!(opened.pop3_uidl, "uidl 1");
+            assert_eq!(opened.pop3_uidl, "uidl-1");
             assert_eq!(opened.pop3_order, 3);
         }
         let status = mailbox.status().unwrap();

@@ -275,24 +275,24 @@ pub fn renames_with_children(factory: &dyn StoreFactory) {
     create(store.as_mut(), "older");
     let child = store.identity("old/Grüße").unwrap();
     save_all(open(store.as_mut(), "old").as_mut(), &[4]);
-    store.rename("old", "deep/er/new").unwrap();
+    store.rename("old", "deep/er/renamed").unwrap();
     assert_eq!(
         mailboxes(store.as_mut()),
-        ["deep/er/new", "deep/er/new/Grüße", "older"]
+        ["deep/er/renamed", "deep/er/renamed/Grüße", "older"]
     );
     let mut other = account.open();
-    assert_eq!(other.identity("deep/er/new").unwrap().guid, GUID);
-    assert_eq!(other.identity("deep/er/new/Grüße"), Ok(child));
-    assert_eq!(other.find_guid(GUID), Ok(Some("deep/er/new".into())));
-    assert_eq!(uids(open(other.as_mut(), "deep/er/new").as_mut()), [4]);
+    assert_eq!(other.identity("deep/er/renamed").unwrap().guid, GUID);
+    assert_eq!(other.identity("deep/er/renamed/Grüße"), Ok(child));
+    assert_eq!(other.find_guid(GUID), Ok(Some("deep/er/renamed".into())));
+    assert_eq!(uids(open(other.as_mut(), "deep/er/renamed").as_mut()), [4]);
     assert_eq!(
-        logged(store.as_mut(), hash("deep/er/new")),
+        logged(store.as_mut(), hash("deep/er/renamed")),
         [MailboxLogKind::Rename]
     );
-    assert!(logged(store.as_mut(), hash("deep/er/new/Grüße")).is_empty());
+    assert!(logged(store.as_mut(), hash("deep/er/renamed/Grüße")).is_empty());
     if factory.features().directories {
         assert_eq!(directories(store.as_mut()), ["deep", "deep/er"]);
-        store.rename("deep/er/new", "top").unwrap();
+        store.rename("deep/er/renamed", "top").unwrap();
         assert!(directories(store.as_mut()).is_empty(), "empty parents go");
     }
 }

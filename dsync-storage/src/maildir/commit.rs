@@ -1,0 +1,488 @@
+//! Makes a transaction durable, then visible (`spec/maildir.md` 20, 21).
+//!
+//! Order, and what a kill right after each step leaves behind:
+//!
+//! 1. bodies are flushed in `tmp/`: files nobody sees, swept after 36 hours;
+//! 2. keyword names: an unused letter;
+//! 3. files get their names, directories are flushed: messages without record; the next sync
+//!    gives them the next UIDs, and their GUID is their base name, which it is for all but
+//!    further instances of one GUID;
+//! 4. UID list: the next sync tells the index, as for a foreign delivery;
+//! 5. flags and expunges on files: the same;
+//! 6. index log: everything is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use bstr::ByteSlice;
+use dsync_proto::types::{Flags, Guid, MailGuid, Uid};
+
+use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
+use super::filename::{self, NameFlags};
+use super::save::{BodySize, TmpFile, sync_files};
+use super::scan::Dir;
+use super::uidlist;
+use crate::index::{Index, LockedIndex, Message, Origin, Transaction};
+use crate::lock::Dotlock;
+use crate::{
+    AttributeData, AttributeName, CommitReport, FlagUpdate, MetadataUpdate, Result, SaveMessage,
+    StorageError,
+};
+
+/// A message that is complete in `tmp/`.
+#[derive(Debug)]
+pub(super) struct PendingSave {
+    pub(super) tmp: TmpFile,
+    /// `None` for a copy whose source does not tell.
+    pub(super) size: Option<BodySize>,
+    pub(super) message: SaveMessage,
+}
+
+/// Everything since the last commit.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) saves: Vec<PendingSave>,
+    pub(super) flags: BTreeMap<Uid, FlagUpdate>,
+    pub(super) expunges: BTreeSet<Uid>,
+    pub(super) attributes: Vec<(AttributeName, Option<AttributeData>)>,
+    pub(super) metadata: MetadataUpdate,
+    pub(super) reassign: Vec<Uid>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            saves,
+            flags,
+            expunges,
+            attributes,
+            metadata,
+            reassign,
+        } = self;
+        saves.is_empty()
+            && flags.is_empty()
+            && expunges.is_empty()
+            && attributes.is_empty()
+            && *metadata == MetadataUpdate::default()
+            && reassign.is_empty()
+    }
+}
+
+/// What is being committed.
+struct Commit<'a> {
+    disk: &'a Disk,
+    known: &'a mut Known,
+    lock: Dotlock,
+    transaction: Transaction,
+    report: CommitReport,
+    /// Next free UID.
+    next: Uid,
+    first_recent: Uid,
+    touched: BTreeSet<Dir>,
+}
+
+impl Disk {
+    /// Does all of it. After an error no message of this transaction is left.
+    pub(super) fn commit(
+        &self,
+        known: &mut Known,
+        index: &mut Index,
+        mut pending: Pending,
+    ) -> Result<CommitReport> {
+        let paths: Vec<&Path> = pending.saves.iter().map(|save| save.tmp.path()).collect();
+        sync_files(&self.paths.box_dir, &paths, self.settings.fsync)?;
+        let mut lock = self.lock_uidlist()?;
+        let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
+        self.synchronise_locked(known, &mut lock, &mut locked)?;
+        let header = locked.state().header();
+        let mut commit = Commit {
+            next: known.uidlist.next_uid().max(header.next_uid()),
+            first_recent: header.first_recent_uid(),
+            disk: self,
+            known,
+            lock,
+            transaction: Transaction::new(Origin::DSYNC_FACT),
+            report: CommitReport::default(),
+            touched: BTreeSet::new(),
+        };
+        let first_new = commit.known.uidlist.len();
+        if let Err(error) = commit.save_all(&mut pending.saves) {
+            commit.take_back(first_new);
+            return Err(error);
+        }
+        commit.change_flags(&pending.flags, &locked)?;
+        commit.expunge(&pending.expunges)?;
+        commit.reassign(&pending.reassign, &locked);
+        commit.metadata(&pending.metadata, &locked);
+        for (name, data) in &pending.attributes {
+            let size = data.as_ref().map(|data| data.value.len() as u32);
+            let now = self.settings.clock.seconds() as u32;
+            commit
+                .transaction
+                .attribute(name.kind, &name.key, size, now);
+        }
+        commit.write_index(&mut locked, pending.metadata.uid_validity)?;
+        let report = commit.report;
+        locked.finish()?;
+        Ok(report)
+    }
+}
+
+impl Commit<'_> {
+    fn save_all(&mut self, saves: &mut [PendingSave]) -> Result<()> {
+        if saves.is_empty() {
+            return Ok(());
+        }
+        saves.sort_by_key(|save| save.message.uid);
+        let mut letters = Vec::with_capacity(saves.len());
+        for save in saves.iter() {
+            let found = save
+                .message
+                .keywords
+                .iter()
+                .filter_map(|name| self.known.keywords.find_or_add(name))
+                .fold(0_u32, |letters, letter| letters | (1 << letter));
+            letters.push(found);
+        }
+        let used = letters.iter().fold(0, |all, letters| all | letters);
+        if used & !self.known.written_letters != 0 {
+            self.disk.write_keywords(self.known)?;
+        }
+        let first_new = self.known.uidlist.len();
+        for (count, (save, letters)) in saves.iter_mut().zip(letters).enumerate() {
+            if count % 256 == 0 {
+                self.lock.keep_alive()?;
+            }
+            self.save(save, letters)?;
+        }
+        for dir in &self.touched {
+            self.disk.sync_dir(*dir)?;
+        }
+        self.disk
+            .write_uidlist(self.known, &self.lock, first_new, self.next)
+    }
+
+    fn save(&mut self, save: &mut PendingSave, letters: u32) -> Result<()> {
+        let message = &save.message;
+        let uid = message.uid.max(self.next);
+        if uid != message.uid {
+            self.report.moved.push((message.uid, uid));
+        }
+        let (base, extensions) = self.names(save);
+        let flags = message.flags & Flags::USER;
+        let is_recent = message.flags.contains(Flags::RECENT);
+        let dir = match flags.is_empty() && letters == 0 && is_recent {
+            true => Dir::New,
+            false => Dir::Cur,
+        };
+        let name = match dir {
+            Dir::New => base.clone(),
+            Dir::Cur => filename::with_flags(&base, NameFlags { flags, letters }),
+        };
+        let path = self.disk.message(dir, &base, &name[base.len()..]);
+        fs::rename(save.tmp.path(), &path)
+            .map_err(|error| StorageError::io("rename a message to", &path, &error))?;
+        save.tmp.keep();
+        self.touched.insert(dir);
+        if !self.known.uidlist.push(uid, &extensions, &base) {
+            // Cannot happen with names that are short enough; do not leave it unrecorded.
+            let _ = fs::remove_file(&path);
+            return Err(StorageError::new(
+                dsync_proto::types::MailErrorClass::Limit,
+                format!("mailbox {}: no room for UID {uid}", self.disk.paths.name),
+            ));
+        }
+        let position = self.known.uidlist.len() - 1;
+        if let Some(files) = &mut self.known.files {
+            files.set(position, dir, &name[base.len()..]);
+        }
+        self.known.take_base(&base);
+        self.next = uid.saturating_add(1);
+        self.transaction.append(uid, flags);
+        for keyword in &save.message.keywords {
+            self.transaction.add_keyword(keyword, uid..=uid);
+        }
+        if save.message.min_modseq > 0 {
+            self.transaction.min_modseq(uid, save.message.min_modseq);
+        }
+        if !is_recent {
+            self.first_recent = self.first_recent.max(uid + 1);
+        }
+        Ok(())
+    }
+
+    /// Base name and extensions. The GUID is the base name where it can be: then it survives even
+    /// if the record is lost.
+    fn names(&mut self, save: &PendingSave) -> (Vec<u8>, Vec<u8>) {
+        let message = &save.message;
+        let mut extensions = Vec::new();
+        let guid = storable_guid(&message.guid);
+        let size = save.size.unwrap_or_default();
+        let usable = filename::is_usable_base(&guid, size.physical, size.virtual_size)
+            && !self.known.is_base_taken(&guid);
+        let base = if usable {
+            guid
+        } else {
+            let sizes = match save.size {
+                Some(size) => format!(",S={},W={}", size.physical, size.virtual_size),
+                None => String::new(),
+            };
+            if !guid.is_empty() {
+                extensions.extend(uidlist::extension(b'G', &guid));
+            }
+            format!("{}{sizes}", save.tmp.name).into_bytes()
+        };
+        if !message.pop3_uidl.is_empty() && uidlist::is_value(&message.pop3_uidl) {
+            extensions.extend(uidlist::extension(b'P', &message.pop3_uidl));
+        }
+        if message.pop3_order > 0 {
+            let order = message.pop3_order.to_string();
+            extensions.extend(uidlist::extension(b'O', order.as_bytes()));
+        }
+        (base, extensions)
+    }
+
+    /// A save failed: the messages of this transaction go again.
+    fn take_back(&mut self, first_new: usize) {
+        for position in first_new..self.known.uidlist.len() {
+            if let Err(error) = self.disk.unlink(self.known, position) {
+                tracing::warn!("{error}");
+            }
+        }
+        // What is known may not be what is on disk: read it anew.
+        *self.known = Known::default();
+    }
+
+    fn change_flags(
+        &mut self,
+        flags: &BTreeMap<Uid, FlagUpdate>,
+        locked: &LockedIndex<'_>,
+    ) -> Result<()> {
+        for (count, (uid, update)) in flags.iter().enumerate() {
+            if count % 256 == 0 {
+                self.lock.keep_alive()?;
+            }
+            let position = self.known.uidlist.position(*uid);
+            if let (Some(position), Some(message)) = (position, locked.state().message(*uid)) {
+                self.change(position, &message, update)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        position: usize,
+        message: &Message<'_>,
+        update: &FlagUpdate,
+    ) -> Result<()> {
+        let uid = message.uid();
+        let add = update.add_flags & Flags::USER;
+        let remove = update.remove_flags & Flags::USER;
+        let have = message.flags() & Flags::USER;
+        let flags = (have | add) & !remove;
+        if flags != have {
+            self.transaction
+                .update_flags(uid..=uid, add & !have, remove & have);
+        }
+        let mut present: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
+        for name in &update.remove_keywords {
+            if present
+                .iter()
+                .any(|keyword| keyword.eq_ignore_ascii_case(name))
+            {
+                present.retain(|keyword| !keyword.eq_ignore_ascii_case(name));
+                self.transaction.remove_keyword(name, uid..=uid);
+            }
+        }
+        for name in &update.add_keywords {
+            if !present
+                .iter()
+                .any(|keyword| keyword.eq_ignore_ascii_case(name))
+            {
+                present.push(name.to_vec());
+                self.transaction.add_keyword(name, uid..=uid);
+            }
+        }
+        if update.min_modseq > message.modseq() {
+            self.transaction.min_modseq(uid, update.min_modseq);
+        }
+        let letters = present
+            .iter()
+            .filter_map(|name| self.known.keywords.find_or_add(name))
+            .fold(0, |letters, letter| letters | (1 << letter));
+        if letters & !self.known.written_letters != 0 {
+            self.disk.write_keywords(self.known)?;
+        }
+        self.disk
+            .set_file_flags(self.known, position, flags, letters)
+    }
+
+    fn expunge(&mut self, uids: &BTreeSet<Uid>) -> Result<()> {
+        let mut dropped = BTreeSet::new();
+        for (count, uid) in uids.iter().enumerate() {
+            if count % 256 == 0 {
+                self.lock.keep_alive()?;
+            }
+            let Some(position) = self.known.uidlist.position(*uid) else {
+                continue;
+            };
+            let guid = self
+                .known
+                .uidlist
+                .get(position)
+                .map_or(Guid::ZERO, |e| e.short_guid());
+            self.disk.unlink(self.known, position)?;
+            self.transaction.expunge(*uid, guid);
+            dropped.insert(position);
+        }
+        self.drop_records(&dropped);
+        Ok(())
+    }
+
+    fn drop_records(&mut self, dropped: &BTreeSet<usize>) {
+        if dropped.is_empty() {
+            return;
+        }
+        self.known
+            .uidlist
+            .retain(|position| !dropped.contains(&position));
+        if let Some(files) = &mut self.known.files {
+            files.retain(|position| !dropped.contains(&position));
+        }
+        // Their names stay taken as long as the file has them.
+    }
+
+    /// 20 d: one rename of the UID list is all that happens on disk.
+    fn reassign(&mut self, uids: &[Uid], locked: &LockedIndex<'_>) {
+        let mut dropped = BTreeSet::new();
+        for uid in uids {
+            let Some(position) = self.known.uidlist.position(*uid) else {
+                continue;
+            };
+            let Some(entry) = self.known.uidlist.get(position) else {
+                continue;
+            };
+            let (extensions, base) = (entry.extensions.to_vec(), entry.base.to_vec());
+            let guid = entry.short_guid();
+            let file = self
+                .known
+                .files
+                .as_ref()
+                .and_then(|files| files.get(position));
+            let Some((dir, info)) = file.map(|file| (file.dir, file.info.to_vec())) else {
+                continue;
+            };
+            let new = self.next;
+            if dropped.contains(&position) || !self.known.uidlist.push(new, &extensions, &base) {
+                continue;
+            }
+            self.next = new.saturating_add(1);
+            let at = self.known.uidlist.len() - 1;
+            if let Some(files) = &mut self.known.files {
+                files.set(at, dir, &info);
+            }
+            match locked.state().message(*uid) {
+                Some(message) => {
+                    self.transaction.append(new, message.flags() & Flags::USER);
+                    for keyword in message.keywords() {
+                        self.transaction.add_keyword(keyword, new..=new);
+                    }
+                }
+                None => {
+                    self.disk
+                        .append_message(self.known, at, &mut self.transaction);
+                }
+            }
+            self.transaction.expunge(*uid, guid);
+            dropped.insert(position);
+        }
+        if !dropped.is_empty() {
+            self.drop_records(&dropped);
+            self.known.uidlist.rewrite = true;
+        }
+    }
+
+    fn metadata(&mut self, update: &MetadataUpdate, locked: &LockedIndex<'_>) {
+        let state = locked.state();
+        if let Some(uid_next) = update.min_uid_next.filter(|wanted| *wanted > self.next) {
+            self.next = uid_next;
+            self.known.uidlist.stored_next = uid_next;
+            self.known.uidlist.rewrite = true;
+            self.transaction.min_next_uid(uid_next);
+        }
+        let first_recent = update
+            .min_first_recent_uid
+            .unwrap_or(0)
+            .max(self.first_recent);
+        let first_recent = first_recent.min(self.next);
+        if first_recent > state.header().first_recent_uid() {
+            self.transaction.set_first_recent_uid(first_recent);
+        }
+        if let Some(modseq) = update.min_highest_modseq {
+            self.transaction.min_highest_modseq(modseq);
+        }
+        if let Some(uid_validity) = update.uid_validity {
+            self.known.uidlist.uid_validity = uid_validity;
+            self.known.uidlist.rewrite = true;
+        }
+    }
+
+    /// UID list where it changed by itself, then the index.
+    fn write_index(
+        &mut self,
+        locked: &mut LockedIndex<'_>,
+        uid_validity: Option<u32>,
+    ) -> Result<()> {
+        let known = &mut *self.known;
+        if known.uidlist.rewrite {
+            let all = known.uidlist.len();
+            self.disk.write_uidlist(known, &self.lock, all, self.next)?;
+            // Others look at the directory's time only (maildir.md 20 R7).
+            self.disk.touch_cur()?;
+        }
+        known.first_new = known.uidlist.len();
+        let now = self.disk.settings.clock.now();
+        let Some(uid_validity) = uid_validity else {
+            self.disk.set_mark(known, now, &mut self.transaction)?;
+            return locked.append(&self.transaction);
+        };
+        locked.append(&self.transaction)?;
+        let first = self.everything(locked, uid_validity, now)?;
+        locked.reset(&first, 0)
+    }
+
+    /// All messages for a new index.
+    fn everything(
+        &self,
+        locked: &LockedIndex<'_>,
+        uid_validity: u32,
+        now: std::time::SystemTime,
+    ) -> Result<Transaction> {
+        let state = locked.state();
+        let mut all = Transaction::new(Origin::DSYNC_FACT);
+        all.set_uid_validity(uid_validity);
+        all.enable_modseqs();
+        for message in state.messages() {
+            let uid = message.uid();
+            all.append(uid, message.flags() & Flags::USER);
+            for keyword in message.keywords() {
+                all.add_keyword(keyword, uid..=uid);
+            }
+        }
+        all.min_next_uid(state.header().next_uid());
+        self.disk.set_mark(self.known, now, &mut all)?;
+        Ok(all)
+    }
+}
+
+/// A GUID that the UID list and the file system can hold; others become their 128-bit form, which
+/// every peer computes alike.
+fn storable_guid(guid: &MailGuid) -> Vec<u8> {
+    let text = guid.as_bytes();
+    if uidlist::is_value(text) && text.find_byte(b'/').is_none() {
+        return text.to_vec();
+    }
+    guid.short().to_string().into_bytes()
+}

@@ -1,0 +1,544 @@
+//! An open Maildir mailbox.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bstr::{BString, ByteSlice};
+use dsync_proto::items::CacheField;
+use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
+
+use super::commit::{Pending, PendingSave};
+use super::disk::{Disk, Known};
+use super::filename;
+use super::files::match_files;
+use super::paths::MailboxPaths;
+use super::save::{BodySize, BodyWriter, TmpFile};
+use super::scan::Scan;
+use crate::attribute_dict::AttributeDict;
+use crate::index::{Index, IndexSettings, SavedDates, cache_fields};
+use crate::lock::FileLock;
+use crate::{
+    AttributeData, AttributeName, Capabilities, ChangeLog, CommitReport, FlagUpdate, Mailbox,
+    MailboxStatus, MessageTable, MetadataUpdate, OpenMessage, OpenMode, Result, SaveMessage,
+    StorageError, StoreSettings,
+};
+
+/// Names of the index files begin so.
+const INDEX_PREFIX: &str = "dovecot.index";
+/// How often a file may be renamed between looking for it and opening it.
+const OPEN_ATTEMPTS: usize = 5;
+
+/// A folder for the index of a mailbox that shall have none on disk; removed at the end.
+struct MemoryIndex(PathBuf);
+
+impl Drop for MemoryIndex {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An open mailbox.
+pub(crate) struct MaildirMailbox {
+    disk: Disk,
+    known: Known,
+    index: Index,
+    _memory_index: Option<MemoryIndex>,
+    attributes: Arc<AttributeDict>,
+    mode: OpenMode,
+    sync_lock: Option<FileLock>,
+    status: Option<MailboxStatus>,
+    table: Option<Arc<MessageTable>>,
+    saved_dates: Option<SavedDates>,
+    writing: Option<(BodyWriter, SaveMessage)>,
+    pending: Pending,
+}
+
+impl MaildirMailbox {
+    /// Opens the mailbox at these paths; its box directory exists.
+    pub(crate) fn open(
+        paths: MailboxPaths,
+        settings: &StoreSettings,
+        attributes: Arc<AttributeDict>,
+        mode: OpenMode,
+    ) -> Result<Self> {
+        let disk = Disk {
+            unique: settings.unique(),
+            settings: settings.clone(),
+            paths,
+        };
+        for path in disk.paths.message_dirs() {
+            disk.create_dir(&path)?;
+        }
+        let (index_dir, memory_index) = match &disk.paths.index_dir {
+            Some(dir) => {
+                disk.create_dir(dir)?;
+                (dir.clone(), None)
+            }
+            None => {
+                let dir = memory_index(&disk)?;
+                (dir.clone(), Some(MemoryIndex(dir)))
+            }
+        };
+        let index_settings = IndexSettings {
+            fsync: settings.fsync,
+            lock_method: settings.lock_method,
+            ..IndexSettings::default()
+        };
+        let index = Index::open(&index_dir, INDEX_PREFIX, index_settings)?;
+        Ok(Self {
+            disk,
+            known: Known::default(),
+            index,
+            _memory_index: memory_index,
+            attributes,
+            mode,
+            sync_lock: None,
+            status: None,
+            table: None,
+            saved_dates: None,
+            writing: None,
+            pending: Pending::default(),
+        })
+    }
+
+    fn writable(&self) -> Result<()> {
+        match self.mode {
+            OpenMode::Write => Ok(()),
+            OpenMode::Read => Err(StorageError::new(
+                MailErrorClass::Permission,
+                format!(
+                    "mailbox {} was opened for reading only",
+                    self.disk.paths.name
+                ),
+            )),
+        }
+    }
+
+    /// Files, UID list and index in step.
+    fn bring_in_step(&mut self) -> Result<()> {
+        self.index.refresh()?;
+        if self.disk.is_in_step(&mut self.index)? {
+            self.disk.read_uidlist(&mut self.known)?;
+            self.known.files = None;
+            if self.is_consistent() {
+                return Ok(());
+            }
+        }
+        self.known.uidlist_stamp = None;
+        self.disk.synchronise(&mut self.known, &mut self.index)
+    }
+
+    /// Whether every message of the index has its record.
+    fn is_consistent(&self) -> bool {
+        let (list, state) = (&self.known.uidlist, self.index.state());
+        let known = |uid: Uid| list.position(uid).is_some();
+        list.uid_validity == state.header().uid_validity()
+            && !list.guid.is_zero()
+            && !list.rewrite
+            && state.messages().all(|message| known(message.uid()))
+    }
+
+    /// A new snapshot of what index and UID list say.
+    fn take_snapshot(&mut self) {
+        let state = self.index.state();
+        let header = state.header();
+        let list = &self.known.uidlist;
+        let mut table = MessageTable::new();
+        table.reserve(state.len());
+        let mut last_mask: Vec<u8> = Vec::new();
+        let mut set = table.keyword_set([]);
+        for message in state.messages() {
+            let mask = message.keyword_mask();
+            if mask != last_mask {
+                last_mask = mask.to_vec();
+                set = table.keyword_set(message.keywords());
+            }
+            let entry = list
+                .position(message.uid())
+                .and_then(|position| list.get(position));
+            let guid = entry.map_or(&b""[..], |entry| entry.guid());
+            // The index keeps UIDs in order.
+            let _ = table.push(message.uid(), message.flags(), set, message.modseq(), guid);
+        }
+        self.status = Some(MailboxStatus {
+            guid: list.guid,
+            uid_validity: header.uid_validity(),
+            uid_next: header.next_uid().max(list.next_uid()),
+            messages: state.len() as u32,
+            first_recent_uid: header.first_recent_uid().max(1),
+            highest_modseq: state.highest_modseq(),
+            highest_pvt_modseq: 0,
+        });
+        self.table = Some(Arc::new(table));
+        self.saved_dates = None;
+    }
+
+    fn snapshot(&mut self) -> Result<MailboxStatus> {
+        match self.status {
+            Some(status) => Ok(status),
+            None => self.refresh(),
+        }
+    }
+
+    /// Reads the directories without lock, for looking messages up.
+    fn scan_files(&mut self) -> Result<()> {
+        let scan = Scan::read(&self.disk.paths.box_dir, || Ok(()))?;
+        self.known.files = Some(match_files(&self.known.uidlist, &scan).files);
+        Ok(())
+    }
+
+    /// Path of a message file as it was last seen.
+    fn path_of(&self, uid: Uid) -> Option<PathBuf> {
+        let position = self.known.uidlist.position(uid)?;
+        let entry = self.known.uidlist.get(position)?;
+        let file = self.known.files.as_ref()?.get(position)?;
+        Some(self.disk.message(file.dir, entry.base, file.info))
+    }
+
+    /// Does something with the file of a message; a program that changes flags renames it, so
+    /// that it must be looked for again. `None` if it is gone.
+    fn with_file<T>(
+        &mut self,
+        uid: Uid,
+        what: &str,
+        action: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<Option<T>> {
+        if self.known.files.is_none() {
+            self.scan_files()?;
+        }
+        for _ in 0..OPEN_ATTEMPTS {
+            let Some(path) = self.path_of(uid) else {
+                return Ok(None);
+            };
+            match action(&path) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan_files()?,
+                Err(error) => return Err(StorageError::io(what, &path, &error)),
+            }
+        }
+        Err(StorageError::new(
+            MailErrorClass::Temporary,
+            format!(
+                "message UID={uid} of {} is renamed all the time",
+                self.disk.paths.name
+            ),
+        ))
+    }
+
+    fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
+        if self.saved_dates.is_none() {
+            self.saved_dates = self.index.saved_dates().ok();
+        }
+        let message = self.index.state().message(uid);
+        let cached = self
+            .saved_dates
+            .as_ref()
+            .zip(message)
+            .and_then(|(dates, m)| dates.get(&m));
+        cached.map_or(changed, i64::from)
+    }
+
+    fn extension(&self, uid: Uid, key: u8) -> Option<(BString, BString)> {
+        let position = self.known.uidlist.position(uid)?;
+        let entry = self.known.uidlist.get(position)?;
+        Some((entry.extension(key)?.into(), entry.base.into()))
+    }
+}
+
+impl Mailbox for MaildirMailbox {
+    fn name(&self) -> &str {
+        &self.disk.paths.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::FULL
+    }
+
+    fn lock_for_sync(&mut self, timeout: Duration) -> Result<()> {
+        if let (Some(path), None) = (&self.disk.paths.sync_lock, &self.sync_lock) {
+            let settings = &self.disk.settings;
+            let timeout = settings.lock_timeout(timeout);
+            let lock =
+                FileLock::acquire(path, &self.disk.paths.modes, settings.lock_method, timeout)
+                    .map_err(|error| {
+                        let name = &self.disk.paths.name;
+                        let text = format!("Failed to lock mailbox {name} for dsyncing: {error}");
+                        StorageError::new(error.class, text)
+                    })?;
+            self.sync_lock = Some(lock);
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self) -> Result<MailboxStatus> {
+        self.bring_in_step()?;
+        self.take_snapshot();
+        self.snapshot()
+    }
+
+    fn status(&mut self) -> Result<MailboxStatus> {
+        self.snapshot()
+    }
+
+    fn cache_fields(&mut self) -> Result<Vec<CacheField>> {
+        match &self.disk.paths.index_dir {
+            Some(dir) => cache_fields(dir, INDEX_PREFIX),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn messages(&mut self) -> Result<Arc<MessageTable>> {
+        self.snapshot()?;
+        Ok(self.table.get_or_insert_default().clone())
+    }
+
+    fn changes_since(
+        &mut self,
+        modseq: ModSeq,
+        _pvt_modseq: ModSeq,
+        highest_uid: Uid,
+    ) -> Result<ChangeLog> {
+        self.snapshot()?;
+        self.index.changes_since(modseq, highest_uid)
+    }
+
+    fn open_message(&mut self, uid: Uid) -> Result<Option<OpenMessage>> {
+        self.snapshot()?;
+        let opened = self.with_file(uid, "open", |path| {
+            let file = fs::File::open(path)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Err(io::Error::other("it is not a file"));
+            }
+            Ok((file, metadata))
+        })?;
+        let Some((file, metadata)) = opened else {
+            return Ok(None);
+        };
+        let pop3_uidl = match self.extension(uid, b'P') {
+            // An empty value stands for the file's base name.
+            Some((value, base)) if value.is_empty() => base,
+            Some((value, _)) => value,
+            None => BString::default(),
+        };
+        let pop3_order = self
+            .extension(uid, b'O')
+            .and_then(|(value, _)| value.to_str().ok()?.parse().ok());
+        Ok(Some(OpenMessage {
+            received_date: metadata.mtime(),
+            saved_date: self.saved_date(uid, metadata.ctime()),
+            pop3_uidl,
+            pop3_order: pop3_order.unwrap_or(0),
+            body: Box::new(file),
+        }))
+    }
+
+    fn received_date(&mut self, uid: Uid) -> Result<Option<i64>> {
+        self.snapshot()?;
+        self.with_file(uid, "stat", |path| Ok(fs::metadata(path)?.mtime()))
+    }
+
+    fn attributes(&mut self) -> Result<Vec<AttributeName>> {
+        if !self.attributes.is_enabled() {
+            return Ok(Vec::new());
+        }
+        let guid = self.snapshot()?.guid;
+        self.attributes.list(guid)
+    }
+
+    fn attribute(&mut self, name: &AttributeName) -> Result<Option<AttributeData>> {
+        let guid = self.snapshot()?.guid;
+        let value = self.attributes.get(guid, name)?;
+        Ok(value.map(|value| AttributeData {
+            value,
+            stream: false,
+            last_change: 0,
+        }))
+    }
+
+    fn save_begin(&mut self, message: SaveMessage) -> Result<()> {
+        self.writable()?;
+        let Disk { paths, unique, .. } = &self.disk;
+        let writer = BodyWriter::create(&paths.box_dir, unique, &paths.modes)?;
+        self.writing = Some((writer, message));
+        Ok(())
+    }
+
+    fn save_write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.writing {
+            Some((writer, _)) => writer.write(bytes),
+            None => Err(no_save()),
+        }
+    }
+
+    fn save_finish(&mut self) -> Result<()> {
+        let (writer, message) = self.writing.take().ok_or_else(no_save)?;
+        let (tmp, size) = writer.finish(message.received_date, self.disk.settings.fsync)?;
+        self.pending.saves.push(PendingSave {
+            tmp,
+            size: Some(size),
+            message,
+        });
+        Ok(())
+    }
+
+    fn save_abort(&mut self) {
+        self.writing = None;
+    }
+
+    fn save_another(&mut self, message: SaveMessage) -> Result<()> {
+        let Some(last) = self.pending.saves.last() else {
+            return Err(no_save());
+        };
+        let Disk { paths, unique, .. } = &self.disk;
+        let tmp = TmpFile::link(last.tmp.path(), &paths.box_dir, unique, &paths.modes)?;
+        let size = last.size;
+        self.pending.saves.push(PendingSave { tmp, size, message });
+        Ok(())
+    }
+
+    /// A hard link: both messages share one file, which nobody ever changes.
+    fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool> {
+        self.writable()?;
+        self.snapshot()?;
+        let Disk { paths, unique, .. } = self.disk.clone();
+        let linked = self.with_file(source, "link", |path| {
+            TmpFile::link(path, &paths.box_dir, &unique, &paths.modes).map_err(|error| match error
+                .class
+            {
+                MailErrorClass::NotFound => io::ErrorKind::NotFound.into(),
+                _ => io::Error::other(error.message),
+            })
+        })?;
+        let Some(tmp) = linked else { return Ok(false) };
+        let size = self
+            .known
+            .uidlist
+            .position(source)
+            .and_then(|at| self.known.uidlist.get(at));
+        let size = size
+            .map(|entry| filename::sizes(entry.base))
+            .and_then(|sizes| {
+                Some(BodySize {
+                    physical: sizes.physical?,
+                    virtual_size: sizes.virtual_size?,
+                })
+            });
+        let mut message = message;
+        if let Some((value, _)) = self.extension(source, b'P') {
+            message.pop3_uidl = value;
+        }
+        self.pending.saves.push(PendingSave { tmp, size, message });
+        Ok(true)
+    }
+
+    fn update_flags(&mut self, uid: Uid, update: FlagUpdate) -> Result<()> {
+        self.writable()?;
+        merge_updates(self.pending.flags.entry(uid).or_default(), update);
+        Ok(())
+    }
+
+    fn expunge(&mut self, uid: Uid) -> Result<()> {
+        self.writable()?;
+        self.pending.expunges.insert(uid);
+        Ok(())
+    }
+
+    fn set_attribute(&mut self, name: &AttributeName, data: Option<AttributeData>) -> Result<()> {
+        self.writable()?;
+        if !self.attributes.is_enabled() {
+            return Err(StorageError::new(
+                MailErrorClass::NotPossible,
+                "attributes cannot be kept: mail_attribute_dict is not set",
+            ));
+        }
+        self.pending.attributes.push((name.clone(), data));
+        Ok(())
+    }
+
+    fn update_metadata(&mut self, update: MetadataUpdate) -> Result<()> {
+        self.writable()?;
+        let metadata = &mut self.pending.metadata;
+        metadata.uid_validity = update.uid_validity.or(metadata.uid_validity);
+        metadata.min_uid_next = metadata.min_uid_next.max(update.min_uid_next);
+        metadata.min_first_recent_uid = metadata
+            .min_first_recent_uid
+            .max(update.min_first_recent_uid);
+        metadata.min_highest_modseq = metadata.min_highest_modseq.max(update.min_highest_modseq);
+        Ok(())
+    }
+
+    fn reassign_uids(&mut self, uids: &[Uid]) -> Result<()> {
+        self.writable()?;
+        self.pending.reassign.extend_from_slice(uids);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<CommitReport> {
+        let pending = std::mem::take(&mut self.pending);
+        self.writing = None;
+        if pending.is_empty() {
+            return Ok(CommitReport::default());
+        }
+        self.snapshot()?;
+        let attributes: Vec<_> = pending
+            .attributes
+            .iter()
+            .map(|(name, data)| (name.clone(), data.as_ref().map(|data| data.value.clone())))
+            .collect();
+        if !attributes.is_empty() {
+            // Before the log tells of them: a change that nobody was told of is found by the
+            // next full run, one that was told but not made would be lost.
+            let guid = self.snapshot()?.guid;
+            self.attributes.set(guid, &attributes)?;
+        }
+        let result = self.disk.commit(&mut self.known, &mut self.index, pending);
+        if result.is_err() {
+            self.status = None;
+            self.table = None;
+        } else {
+            self.take_snapshot();
+        }
+        result
+    }
+}
+
+fn no_save() -> StorageError {
+    StorageError::new(MailErrorClass::Params, "no message is being saved")
+}
+
+/// A later update of the same message: what it says wins.
+fn merge_updates(into: &mut FlagUpdate, update: FlagUpdate) {
+    let FlagUpdate {
+        add_flags,
+        remove_flags,
+        add_keywords,
+        remove_keywords,
+        ..
+    } = update;
+    into.add_flags = (into.add_flags & !remove_flags) | add_flags;
+    into.remove_flags = (into.remove_flags & !add_flags) | remove_flags;
+    let same = |list: &[BString], name: &BString| list.iter().any(|k| k.eq_ignore_ascii_case(name));
+    into.add_keywords
+        .retain(|name| !same(&remove_keywords, name));
+    into.remove_keywords
+        .retain(|name| !same(&add_keywords, name));
+    into.add_keywords.extend(add_keywords);
+    into.remove_keywords.extend(remove_keywords);
+    into.min_modseq = into.min_modseq.max(update.min_modseq);
+    into.min_pvt_modseq = into.min_pvt_modseq.max(update.min_pvt_modseq);
+}
+
+fn memory_index(disk: &Disk) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = std::env::temp_dir().join(format!("dsync-index-{}", disk.unique.temp_name()));
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&dir)
+        .map_err(|error| StorageError::io("create", &dir, &error))?;
+    Ok(dir)
+}
