@@ -1,4 +1,5 @@
 //! Maildir keeps every promise of the storage traits, in both layouts.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
