@@ -49,9 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn back_up_own_mail(source: &str, folder: &Path) -> Result<()> {
     let copy = format!("maildir:{}", folder.join("copy").display());
     step("Backing up", source);
-    dsync(&["--source", source, "backup", &copy])?;
+    dsync(&["backup", "--source", source, &copy])?;
     step("The same again", "nothing should be left to do");
-    dsync(&["--source", source, "backup", &copy])?;
+    dsync(&["backup", "--source", source, &copy])?;
     println!("\nVerdict: {source} was backed up, and a second run had nothing to do.");
     Ok(())
 }
@@ -73,7 +73,7 @@ fn whole_story(folder: &Path) -> Result<()> {
     );
 
     step("dsync backup", "an exact copy of it");
-    dsync(&["--source", &home_location, "backup", &office_location])?;
+    dsync(&["backup", "--source", &home_location, &office_location])?;
     compare(&home, &office)?;
 
     step(
@@ -87,7 +87,7 @@ fn whole_story(folder: &Path) -> Result<()> {
     let server = program("dsync-server")?;
     let server = server.display().to_string();
     let option = format!("mail_location={office_location}");
-    let sync = ["--source", &home_location, "sync", &server, "-o", &option];
+    let sync = ["sync", "--source", &home_location, &server, "-o", &option];
     dsync(&sync)?;
     compare(&home, &office)?;
 
