@@ -166,7 +166,14 @@ fn check(
     runner: Runner,
     expected: Option<&(Facts, Facts)>,
 ) -> Result<()> {
-    runner(a, b, mode)?.expect_code(0)?;
+    let first = runner(a, b, mode)?;
+    if a.world().version() == Version::V24 && first.code == 2 {
+        // A Maildir of 2.4 that makes its INBOX in this run gives it a GUID of its own and
+        // answers that it has lost ours; the next run brings them together.
+        runner(a, b, mode)?.expect_code(0).context("run after \"run again\"")?;
+    } else {
+        first.expect_code(0)?;
+    }
     let (facts_a, facts_b) = both(a, b)?;
     if let Some((expected_a, expected_b)) = expected {
         expected_a.expect_equal(&facts_a, "side a: Dovecot with itself | this run")?;
