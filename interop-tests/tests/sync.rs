@@ -170,7 +170,9 @@ fn check(
     if a.world().version() == Version::V24 && first.code == 2 {
         // A Maildir of 2.4 that makes its INBOX in this run gives it a GUID of its own and
         // answers that it has lost ours; the next run brings them together.
-        runner(a, b, mode)?.expect_code(0).context("run after \"run again\"")?;
+        runner(a, b, mode)?
+            .expect_code(0)
+            .context("run after \"run again\"")?;
     } else {
         first.expect_code(0)?;
     }
