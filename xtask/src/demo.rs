@@ -111,7 +111,7 @@ fn compare(one: &Path, two: &Path) -> Result<()> {
         differences.join("\n")
     );
     println!(
-        "Checked: {} on both sides, equal in every UID, flag, date and byte",
+        "Checked: {} on both sides, equal in every UID, GUID, flag, date and body",
         left.summary()
     );
     Ok(())

@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dsync_storage::location::{Location, Variables};
 use dsync_storage::{Namespace, OpenMode, Store, StoreSettings, open_store};
-use dsync_testkit::mail::{AccountPlan, AccountSize};
+use dsync_testkit::mail::{AccountPlan, AccountSize, MailKind, generate};
+use dsync_testkit::random::Random;
 
 /// The account is the same in every demo.
 const SEED: u64 = 2026;
 const SIZE: AccountSize = AccountSize {
     mailboxes: 24,
-    messages: 2000,
+    messages: 1980,
     ordinary: None,
 };
+/// Octets of the largest message.
+const LARGEST: usize = 5_000_000;
 
 /// The separator is the one that the programs use for a Maildir, too.
 fn open(folder: &Path) -> Result<Box<dyn Store>> {
@@ -36,6 +39,11 @@ fn open(folder: &Path) -> Result<Box<dyn Store>> {
 pub(super) fn make(folder: &Path) -> Result<()> {
     let plan = AccountPlan::new(SEED, SIZE);
     plan.fill(open(folder)?.as_mut())?;
+    let mut random = Random::new(SEED);
+    for number in 1..=20 {
+        let body = generate(MailKind::Plain, number * LARGEST / 20, &mut random);
+        deliver(folder, 1000 + number as u32, "attachments", &body)?;
+    }
     Ok(())
 }
 
@@ -51,15 +59,19 @@ fn inbox_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn deliver(folder: &Path, number: u32, from: &str) -> Result<()> {
+/// As a mail transport does it: write into `tmp`, rename into `new`.
+fn deliver(folder: &Path, number: u32, from: &str, text: &[u8]) -> Result<()> {
     let name = format!("{}.M{number}P1.{from}", 1_795_500_000 + number);
-    let text = format!(
-        "From: {from}@example.org\nSubject: news {number}\nDate: Tue, 24 Nov 2026 10:00:00 +0000\n\
-         Message-ID: <{number}@{from}.example.org>\n\nHello from {from}.\n"
-    );
     let temporary = folder.join("tmp").join(&name);
     fs::write(&temporary, text)?;
     Ok(fs::rename(temporary, folder.join("new").join(name))?)
+}
+
+fn news(number: u32, from: &str) -> String {
+    format!(
+        "From: {from}@example.org\nSubject: news {number}\nDate: Tue, 24 Nov 2026 10:00:00 +0000\n\
+         Message-ID: <{number}@{from}.example.org>\n\nHello from {from}.\n"
+    )
 }
 
 /// Sets the flags of a message by its file name.
@@ -86,7 +98,7 @@ pub(super) fn edit_home(folder: &Path) -> Result<()> {
     fs::remove_file(second)?;
     set_flags(last, "S")?;
     for number in 0..20 {
-        deliver(folder, number, "home")?;
+        deliver(folder, number, "home", news(number, "home").as_bytes())?;
     }
     let mut store = open(folder)?;
     store.create_mailbox("Projects.Offsite", None, None)?;
@@ -104,7 +116,7 @@ pub(super) fn edit_office(folder: &Path) -> Result<()> {
     set_flags(third, "RS")?;
     fs::remove_file(fourth)?;
     for number in 100..110 {
-        deliver(folder, number, "office")?;
+        deliver(folder, number, "office", news(number, "office").as_bytes())?;
     }
     let mut store = open(folder)?;
     let plan = AccountPlan::new(SEED, SIZE);
@@ -220,6 +232,7 @@ impl MailboxSnapshot {
                 .context("message vanished")?;
             let mut body = Vec::new();
             open.body.read_to_end(&mut body)?;
+            let body = with_plain_line_ends(&body);
             bytes += body.len() as u64;
             let mut hasher = DefaultHasher::new();
             body.hash(&mut hasher);
@@ -238,4 +251,18 @@ impl MailboxSnapshot {
             bytes,
         })
     }
+}
+
+/// A Maildir keeps lines with LF: a CR before it goes when a message is saved, as in Dovecot.
+fn with_plain_line_ends(body: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(body.len());
+    for byte in body {
+        if *byte == b'\n' {
+            while out.last() == Some(&b'\r') {
+                out.pop();
+            }
+        }
+        out.push(*byte);
+    }
+    out
 }
