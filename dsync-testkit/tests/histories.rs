@@ -6,15 +6,17 @@ mod common;
 
 use std::ops::Range;
 
-use common::{Oracle, assert_settled, converge, empty_pair, run, two_way};
+use common::{Oracle, assert_settled, converge, empty_pair, pair, run, two_way};
 use dsync_engine::SyncOptions;
-use dsync_proto::items::SyncType;
+use dsync_proto::items::{MailboxState, SyncType};
 use dsync_proto::types::Flags;
 use dsync_storage::memory::{LogGuid, MemoryOptions, MemoryStore, NewMail};
 use dsync_testkit::random::Random;
 
 /// Kinds of acts, by their number in [`act`].
+const MESSAGES: Range<usize> = 0..10;
 const TREES: Range<usize> = 10..16;
+const EVERYTHING: Range<usize> = 0..17;
 
 const NAMES: [&str; 7] = ["INBOX", "Work", "A", "A/B", "A/B/C", "Grüße", "Z"];
 const FLAGS: [Flags; 4] = [Flags::SEEN, Flags::FLAGGED, Flags::DELETED, Flags::ANSWERED];
@@ -113,7 +115,10 @@ impl History {
 
 fn stateless(kinds: &Range<usize>, a: fn(u64) -> MemoryOptions, b: fn(u64) -> MemoryOptions) {
     for seed in 0..150 {
-        let stores = empty_pair(a(1), b(2));
+        let stores = match *kinds == TREES {
+            true => empty_pair(a(1), b(2)),
+            false => pair(a(1), b(2)),
+        };
         let mut history = History::new(seed, stores, kinds.clone());
         for round in 0..4 {
             let options = SyncOptions {
@@ -140,4 +145,66 @@ fn trees_maildir_maildir() {
 #[test]
 fn trees_dbox_maildir() {
     stateless(&TREES, MemoryOptions::dbox, MemoryOptions::maildir);
+}
+
+#[test]
+fn messages_dbox_dbox() {
+    stateless(&MESSAGES, MemoryOptions::dbox, MemoryOptions::dbox);
+}
+
+#[test]
+fn messages_maildir_dbox() {
+    stateless(&MESSAGES, MemoryOptions::maildir, MemoryOptions::dbox);
+}
+
+#[test]
+fn everything_dbox_dbox() {
+    stateless(&EVERYTHING, MemoryOptions::dbox, MemoryOptions::dbox);
+}
+
+#[test]
+fn everything_maildir_maildir() {
+    stateless(&EVERYTHING, MemoryOptions::maildir, MemoryOptions::maildir);
+}
+
+#[test]
+fn everything_dbox_maildir() {
+    stateless(&EVERYTHING, MemoryOptions::dbox, MemoryOptions::maildir);
+}
+
+#[test]
+fn messages_with_state() {
+    for seed in 0..150 {
+        let mut history = History::new(
+            seed,
+            pair(MemoryOptions::dbox(1), MemoryOptions::dbox(2)),
+            MESSAGES,
+        );
+        let mut state: Vec<MailboxState> = Vec::new();
+        for round in 0..6 {
+            eprintln!("seed {seed} round {round}");
+            let common = history.a.dump();
+            history.act();
+            // A run sees changes of the server only where the client or UIDNEXT changed, too.
+            let oracle = Oracle::of(&history.a, &history.b, &common);
+            let options = SyncOptions {
+                sync_type: if state.is_empty() {
+                    SyncType::Full
+                } else {
+                    SyncType::State
+                },
+                state: std::mem::take(&mut state),
+                ..SyncOptions::default()
+            };
+            let report = run(options, &history.a, &history.b);
+            oracle.check(&history.a);
+            oracle.check(&history.b);
+            if report.is_clean() {
+                state = report.client.state;
+            } else {
+                converge(&two_way(), &history.a, &history.b);
+            }
+        }
+        converge(&two_way(), &history.a, &history.b);
+    }
 }

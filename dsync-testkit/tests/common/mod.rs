@@ -13,6 +13,8 @@
     reason = "these are tests"
 )]
 
+pub mod vectors;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dsync_engine::{Mode, SyncOptions};
