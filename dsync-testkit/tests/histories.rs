@@ -122,7 +122,7 @@ fn stateless(kinds: &Range<usize>, a: fn(u64) -> MemoryOptions, b: fn(u64) -> Me
         let mut history = History::new(seed, stores, kinds.clone());
         for round in 0..4 {
             let options = SyncOptions {
-                sync_type: [SyncType::Full, SyncType::Changed][round % 2],
+                sync_type: SyncType::Full,
                 ..two_way()
             };
             eprintln!("seed {seed} round {round}");

@@ -166,9 +166,10 @@ impl Oracle {
             .filter(|guid| !guids(a).contains(guid) || !guids(b).contains(guid))
             .collect();
         let survives = |key: &(Guid, MailGuid)| {
-            let is_new = !before.contains_key(key);
-            let kept = in_a.contains_key(key) && in_b.contains_key(key);
-            !deleted.contains(&key.0) && (is_new || kept)
+            let count = |instances: &Instances| instances.get(key).copied().unwrap_or(0);
+            // Of several instances each side may have expunged another one.
+            let kept = count(&in_a) + count(&in_b) > count(&before);
+            !deleted.contains(&key.0) && kept
         };
         let all: BTreeSet<&(Guid, MailGuid)> = in_a.keys().chain(in_b.keys()).collect();
         let mut most: BTreeMap<MailGuid, usize> = BTreeMap::new();
