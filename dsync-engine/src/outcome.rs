@@ -22,6 +22,18 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl Problem {
+    /// Something about a mailbox, not about one message.
+    pub(crate) fn in_mailbox(mailbox: &str, reason: String) -> Self {
+        Self {
+            mailbox: mailbox.to_owned(),
+            uid: 0,
+            guid: BString::default(),
+            reason,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mailbox {}", self.mailbox)?;

@@ -134,6 +134,18 @@ fn difference(run: &Value) -> Option<String> {
     })
 }
 
+/// Runs whose result is another one on purpose, and why; sections of `spec/mailbox-sync.md`.
+const BETTER: &[(&str, &str)] = &[
+    (
+        "R9005.1",
+        "what a filter refused is not taken for expunged (8)",
+    ),
+    (
+        "R9006.1 R9006.2 R9110.2 R9114.1 R9171.1",
+        "a stateful run sees by the server's UIDNEXT that it has new mail (11.4)",
+    ),
+];
+
 #[test]
 fn random_runs_end_as_with_dovecot() {
     let mut differences = Vec::new();
@@ -141,7 +153,16 @@ fn random_runs_end_as_with_dovecot() {
     for line in RUNS.lines() {
         let run: Value = serde_json::from_str(line).unwrap();
         runs += 1;
-        if let Some(difference) = difference(&run) {
+        let id = run["id"].as_str().unwrap();
+        let known = BETTER
+            .iter()
+            .any(|(known, _)| known.split(' ').any(|known| known == id));
+        let difference = difference(&run);
+        assert!(
+            !known || difference.is_some(),
+            "{id} is no longer different"
+        );
+        if let Some(difference) = difference.filter(|_| !known) {
             let words = format!("{} {} {}", run["id"], run["mode"], run["options"]);
             differences.push(format!("{words} {}: {difference}", run["state"]));
         }

@@ -71,10 +71,9 @@ impl Brain {
             exclude: self.options.exclude.clone(),
         };
         let new_guid = &mut *self.environment.new_guid;
-        let mut local =
-            build_local(&mut self.account, &selection, new_guid).map_err(local_error)?;
+        let local = build_local(&mut self.account, &selection, new_guid).map_err(local_error)?;
         let has_problems = !local.problems.is_empty();
-        self.outcome.problems.append(&mut local.problems);
+        self.outcome.problems.extend(local.problems.iter().cloned());
         let mut trees = TreeExchange {
             local,
             selection,

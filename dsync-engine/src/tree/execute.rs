@@ -182,10 +182,15 @@ impl Execution<'_> {
     }
 
     fn create_box(&mut self, name: &str, guid: Guid, uid_validity: u32) -> Result<()> {
-        let hidden = &self.context.local.hidden;
-        if !hidden.is_empty() {
+        let local = self.context.local;
+        if !local.hidden.is_empty() || !local.problems.is_empty() {
             let account = &mut *self.account;
-            let known = self.hidden.get_or_insert_with(|| guids_of(hidden, account));
+            // A mailbox that could not be read may be the one that the peer renamed.
+            let known = self.hidden.get_or_insert_with(|| {
+                let unread = local.problems.iter().map(|problem| problem.mailbox.clone());
+                let names: Vec<String> = local.hidden.iter().cloned().chain(unread).collect();
+                guids_of(&names, account)
+            });
             if let Some(present) = known.get(&guid) {
                 tracing::info!("mailbox {name} is here as {present}, not created again");
                 let entry = (name.to_owned(), present.clone());

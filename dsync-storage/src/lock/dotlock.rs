@@ -50,9 +50,13 @@ pub struct DotlockSettings {
 }
 
 impl DotlockSettings {
-    /// `dovecot-uidlist.lock`.
+    /// `dovecot-uidlist.lock`, by way of a link: with `O_EXCL` a process that is killed before it
+    /// has written who it is would keep everybody out until the lock is stale.
     pub fn uidlist(settings: &StoreSettings, modes: CreateModes) -> Self {
-        Self::new(settings, modes, 122, 120)
+        Self {
+            use_excl: false,
+            ..Self::new(settings, modes, 122, 120)
+        }
     }
 
     /// `dovecot-keywords.lock`.
@@ -418,7 +422,13 @@ fn try_create(path: &Path, settings: &DotlockSettings, content: &[u8]) -> Result
     let created = if settings.use_excl {
         create_excl(path, settings, content)
     } else {
-        create_by_link(path, settings, content)
+        create_by_link(path, settings, content).or_else(|error| match error.kind() {
+            // A file system without hard links.
+            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
+                create_excl(path, settings, content)
+            }
+            _ => Err(error),
+        })
     };
     match created {
         Ok(file) => Ok(Some(file)),

@@ -6,9 +6,9 @@ use bstr::ByteSlice;
 use dsync_proto::items::{Attribute, AttributeValue};
 use dsync_proto::types::{MailErrorClass, ModSeq};
 use dsync_storage::{AttributeData, AttributeName, Mailbox};
-use tracing::warn;
 
 use super::{OutAttribute, Scan};
+use crate::Problem;
 
 /// An attribute that may have to be sent.
 struct Planned {
@@ -24,10 +24,13 @@ pub(super) struct Attributes(VecDeque<Planned>);
 
 impl Attributes {
     /// Attributes that cannot be listed are no reason to give up the messages.
-    pub(super) fn new(mailbox: &mut dyn Mailbox, scan: &Scan) -> Self {
+    pub(super) fn new(mailbox: &mut dyn Mailbox, scan: &Scan, problems: &mut Vec<Problem>) -> Self {
         let names = mailbox.attributes().unwrap_or_else(|error| {
             if error.class != MailErrorClass::NotPossible {
-                warn!("mailbox {}: attributes are not synced: {error}", scan.name);
+                problems.push(Problem::in_mailbox(
+                    &scan.name,
+                    format!("attributes cannot be read, not synced: {error}"),
+                ));
             }
             Vec::new()
         });
@@ -69,20 +72,24 @@ impl Attributes {
         Self(planned)
     }
 
-    pub(super) fn next(&mut self, mailbox: &mut dyn Mailbox) -> Option<OutAttribute> {
+    pub(super) fn next(
+        &mut self,
+        mailbox: &mut dyn Mailbox,
+        problems: &mut Vec<Problem>,
+    ) -> Option<OutAttribute> {
         loop {
             let planned = self.0.pop_front()?;
             match mailbox.attribute(&planned.name) {
                 Ok(Some(data)) => return Some(planned.set(data)),
                 Ok(None) if planned.deleted => return Some(planned.unset()),
                 Ok(None) => {}
-                Err(error) => {
-                    let key = &planned.name.key;
-                    warn!(
-                        "mailbox {}: attribute {key} is not synced: {error}",
-                        mailbox.name()
-                    );
-                }
+                Err(error) => problems.push(Problem::in_mailbox(
+                    mailbox.name(),
+                    format!(
+                        "attribute {} cannot be read, not synced: {error}",
+                        planned.name.key
+                    ),
+                )),
             }
         }
     }

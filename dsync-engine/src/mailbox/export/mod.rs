@@ -86,11 +86,11 @@ impl Exporter {
 
     /// The next attribute; `None` after the last one.
     pub fn next_attribute(&mut self, mailbox: &mut dyn Mailbox) -> Result<Option<OutAttribute>> {
-        let scan = &self.scan;
+        let (scan, problems) = (&self.scan, &mut self.problems);
         let attributes = self
             .attributes
-            .get_or_insert_with(|| Attributes::new(mailbox, scan));
-        Ok(attributes.next(mailbox))
+            .get_or_insert_with(|| Attributes::new(mailbox, scan, problems));
+        Ok(attributes.next(mailbox, &mut self.problems))
     }
 
     /// The next change, strictly by rising UID; `None` after the last one.

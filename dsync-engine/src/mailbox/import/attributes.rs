@@ -9,6 +9,7 @@ use dsync_proto::types::{MailErrorClass, ModSeq};
 use dsync_storage::{AttributeData, AttributeName, LoggedAttribute, Mailbox};
 
 use super::Importer;
+use crate::Problem;
 use crate::mailbox::{MailboxError, PeerFault, Result};
 
 /// What is known of an attribute on one side.
@@ -82,15 +83,20 @@ impl Importer {
             key: attribute.key.clone(),
         };
         let result = self.import_attribute(mailbox, &name, attribute, value, is_stream);
-        if let Err(error) = result {
-            let key = &name.key;
-            if error.class != MailErrorClass::NotPossible || !self.warned_about_attributes {
+        match result {
+            Err(error) if error.class != MailErrorClass::NotPossible => {
+                let reason = format!("attribute {} cannot be set: {error}", name.key);
+                self.problems
+                    .push(Problem::in_mailbox(&self.scan.name, reason));
+            }
+            Err(error) if !self.warned_about_attributes => {
                 tracing::warn!(
-                    "Mailbox {}: attribute {key} is not synced: {error}",
+                    "Mailbox {}: attributes are not synced: {error}",
                     self.scan.name
                 );
+                self.warned_about_attributes = true;
             }
-            self.warned_about_attributes = true;
+            _ => {}
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ impl Importer {
     pub fn finish(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
         if self.delete.is_some() && self.error.is_none() {
             // Nothing that was decided so far is worth anything.
-            return self.result(mailbox);
+            return self.result();
         }
         let complete = match &self.error {
             Some(error) => Err(error.clone()),
@@ -27,14 +27,20 @@ impl Importer {
                 ..result
             };
         }
-        match self.try_finish(mailbox) {
-            Ok(()) => self.result(mailbox),
+        let counted = self.try_finish(mailbox).and_then(|()| {
+            let failed = MailboxError::storage(&self.scan.name, "Sync failed");
+            mailbox.status().map_err(failed)
+        });
+        match counted {
+            Ok(status) => ImportResult {
+                messages_count: status.messages,
+                ..self.result()
+            },
             Err(error) => {
                 self.error = Some(error.clone());
-                let result = self.result(mailbox);
                 ImportResult {
                     failure: Some(error),
-                    ..result
+                    ..self.result()
                 }
             }
         }
@@ -48,7 +54,7 @@ impl Importer {
         if keep && let Err(error) = self.commit(mailbox) {
             tracing::warn!("{error}");
         }
-        self.result(mailbox)
+        self.result()
     }
 
     fn try_finish(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
@@ -147,7 +153,7 @@ impl Importer {
         self.commit(mailbox)
     }
 
-    fn result(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
+    fn result(&mut self) -> ImportResult {
         let status = &self.scan.status;
         let conflicts = self.conflicts;
         let (uid, modseq, pvt_modseq) = match conflicts {
@@ -171,9 +177,7 @@ impl Importer {
             last_common_uid: uid,
             modseq,
             pvt_modseq,
-            messages_count: mailbox
-                .status()
-                .map_or(status.messages, |status| status.messages),
+            messages_count: status.messages,
             changes_during_sync: changes,
             require_full_resync: self.unexpected.is_some(),
             delete_mailbox: self.delete.clone(),
