@@ -304,7 +304,9 @@ impl MailExchange {
         if filled > 0 {
             self.progress.bytes_sent.add(filled as u64);
             // A copy: a slice of the buffer would keep all of it in memory for a small message.
-            out.push_back(Item::BodyChunk(Bytes::copy_from_slice(&self.buffer[..filled])));
+            out.push_back(Item::BodyChunk(Bytes::copy_from_slice(
+                &self.buffer[..filled],
+            )));
         }
         if filled < CHUNK {
             self.sending_body = None;
