@@ -27,7 +27,7 @@ impl MaildirStore {
         guid: Option<Guid>,
         uid_validity: Option<u32>,
     ) -> Result<Created> {
-        self.mapping.check_new_name(name)?;
+        self.check_name(name)?;
         let _lock = self.lock_list()?;
         let storage = self.locate(name)?;
         if self.existence(&storage) == Existence::Mailbox && !self.is_empty_leftover(&storage) {
@@ -188,7 +188,7 @@ impl MaildirStore {
     }
 
     pub(super) fn create_plain_directory(&mut self, name: &str) -> Result<Created> {
-        self.mapping.check_new_name(name)?;
+        self.check_name(name)?;
         let _lock = self.lock_list()?;
         let storage = self.locate(name)?;
         if self.existence(&storage) != Existence::Missing {
