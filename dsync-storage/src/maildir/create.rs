@@ -262,7 +262,7 @@ fn read_uidlist(path: &Path) -> Result<UidList> {
 }
 
 /// Lets Dovecot see that something about a mailbox has changed (`spec/maildir.md` 20 R7).
-pub(super) fn touch(dir: &Path) -> Result<()> {
+fn touch(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|dir| dir.set_times(FileTimes::new().set_modified(SystemTime::now())))
         .map_err(|error| StorageError::io("touch", dir, &error))
