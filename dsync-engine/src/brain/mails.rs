@@ -8,9 +8,8 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use dsync_proto::items::{Attribute, AttributeValue, Item, Mail, MailboxInfo, MailboxState};
-use dsync_proto::types::MailErrorClass;
 use dsync_storage::Mailbox;
 
 use super::errors::{mailbox_error, unexpected};
@@ -79,7 +78,7 @@ pub(super) struct MailExchange {
     receive: Receive,
     sending_body: Option<Box<dyn Read + std::marker::Send>>,
     receiving_body: Option<BodyInto>,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     progress: Arc<Progress>,
     result: Option<ImportResult>,
 }
@@ -127,7 +126,7 @@ impl MailExchange {
             receive,
             sending_body: None,
             receiving_body: None,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             progress,
             result: None,
         };
@@ -297,16 +296,13 @@ impl MailExchange {
                 Err(error) => {
                     let name = self.mailbox.name();
                     let message = format!("cannot read a message of mailbox {name}: {error}");
-                    return Err(RunError::local(MailErrorClass::Temporary, message));
+                    return Err(RunError::local(Default::default(), message));
                 }
             }
         }
         if filled > 0 {
             self.progress.bytes_sent.add(filled as u64);
-            // A copy: a slice of the buffer would keep all of it in memory for a small message.
-            out.push_back(Item::BodyChunk(Bytes::copy_from_slice(
-                &self.buffer[..filled],
-            )));
+            out.push_back(Item::BodyChunk(self.buffer.split_to(filled).freeze()));
         }
         if filled < CHUNK {
             self.sending_body = None;

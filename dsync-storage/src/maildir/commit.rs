@@ -94,7 +94,13 @@ impl Disk {
         sync_files(&self.paths.box_dir, &paths, self.settings.fsync)?;
         let mut lock = self.lock_uidlist()?;
         let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
-        self.synchronise_locked(known, &mut lock, &mut locked)?;
+        // Others may have changed something since; if not, the commit costs only what it does.
+        self.read_uidlist(known)?;
+        self.read_keywords(known)?;
+        let is_current = known.files.is_some() && self.is_in_step(locked.index())?;
+        if !is_current {
+            self.synchronise_locked(known, &mut lock, &mut locked)?;
+        }
         let header = locked.state().header();
         let mut commit = Commit {
             next: known.uidlist.next_uid().max(header.next_uid()),
@@ -176,9 +182,13 @@ impl Commit<'_> {
             true => Dir::New,
             false => Dir::Cur,
         };
+        let mut in_name = NameFlags { flags, letters };
+        if self.disk.paths.private_seen {
+            in_name.flags = flags & !Flags::SEEN;
+        }
         let name = match dir {
             Dir::New => base.clone(),
-            Dir::Cur => filename::with_flags(&base, NameFlags { flags, letters }),
+            Dir::Cur => filename::with_flags(&base, in_name),
         };
         let path = self.disk.message(dir, &base, &name[base.len()..]);
         fs::rename(save.tmp.path(), &path)
@@ -443,23 +453,17 @@ impl Commit<'_> {
             self.disk.touch_cur()?;
         }
         known.first_new = known.uidlist.len();
-        let now = self.disk.settings.clock.now();
         let Some(uid_validity) = uid_validity else {
-            self.disk.set_mark(known, now, &mut self.transaction)?;
+            self.disk.set_mark(known, &mut self.transaction)?;
             return locked.append(&self.transaction);
         };
         locked.append(&self.transaction)?;
-        let first = self.everything(locked, uid_validity, now)?;
+        let first = self.everything(locked, uid_validity)?;
         locked.reset(&first, 0)
     }
 
     /// All messages for a new index.
-    fn everything(
-        &self,
-        locked: &LockedIndex<'_>,
-        uid_validity: u32,
-        now: std::time::SystemTime,
-    ) -> Result<Transaction> {
+    fn everything(&self, locked: &LockedIndex<'_>, uid_validity: u32) -> Result<Transaction> {
         let state = locked.state();
         let mut all = Transaction::new(Origin::DSYNC_FACT);
         all.set_uid_validity(uid_validity);
@@ -472,7 +476,7 @@ impl Commit<'_> {
             }
         }
         all.min_next_uid(state.header().next_uid());
-        self.disk.set_mark(self.known, now, &mut all)?;
+        self.disk.set_mark(self.known, &mut all)?;
         Ok(all)
     }
 }

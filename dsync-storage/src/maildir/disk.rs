@@ -46,6 +46,8 @@ pub(crate) struct Known {
     pub(crate) files: Option<Files>,
     /// Hashes of base names that are taken. A false hit does no harm.
     bases: Option<HashSet<u64>>,
+    /// When the directories were read for [`Known::files`].
+    pub(crate) scanned: Option<SystemTime>,
     /// Records from this position on are not in the file yet.
     pub(crate) first_new: usize,
     /// UIDs and GUIDs of records whose file is gone, by rising UID.

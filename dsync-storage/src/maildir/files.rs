@@ -128,6 +128,17 @@ impl Files {
         }
     }
 
+    /// Takes the files that only an earlier look at the directories has found.
+    pub(crate) fn fill_from(&mut self, earlier: &Self) {
+        for position in 0..self.places.len() {
+            if self.get(position).is_none()
+                && let Some(file) = earlier.get(position)
+            {
+                self.set(position, file.dir, file.info);
+            }
+        }
+    }
+
     /// Drops the positions for which `keep` is not set.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let mut position = 0;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,10 +142,27 @@ impl MaildirMailbox {
             && state.messages().all(|message| known(message.uid()))
     }
 
-    /// A new snapshot of what index and UID list say.
+    /// A new snapshot of what index and UID list say. Neither changes before the next one, so
+    /// that the table is made only when somebody wants it.
     fn take_snapshot(&mut self) {
         let state = self.index.state();
         let header = state.header();
+        let list = &self.known.uidlist;
+        self.status = Some(MailboxStatus {
+            guid: list.guid,
+            uid_validity: header.uid_validity(),
+            uid_next: header.next_uid().max(list.next_uid()),
+            messages: state.len() as u32,
+            first_recent_uid: header.first_recent_uid().max(1),
+            highest_modseq: state.highest_modseq(),
+            highest_pvt_modseq: 0,
+        });
+        self.table = None;
+        self.saved_dates = None;
+    }
+
+    fn make_table(&self) -> MessageTable {
+        let state = self.index.state();
         let list = &self.known.uidlist;
         let mut table = MessageTable::new();
         table.reserve(state.len());
@@ -164,17 +181,7 @@ impl MaildirMailbox {
             // The index keeps UIDs in order.
             let _ = table.push(message.uid(), message.flags(), set, message.modseq(), guid);
         }
-        self.status = Some(MailboxStatus {
-            guid: list.guid,
-            uid_validity: header.uid_validity(),
-            uid_next: header.next_uid().max(list.next_uid()),
-            messages: state.len() as u32,
-            first_recent_uid: header.first_recent_uid().max(1),
-            highest_modseq: state.highest_modseq(),
-            highest_pvt_modseq: 0,
-        });
-        self.table = Some(Arc::new(table));
-        self.saved_dates = None;
+        table
     }
 
     fn snapshot(&mut self) -> Result<MailboxStatus> {
@@ -242,6 +249,31 @@ impl MaildirMailbox {
         cached.map_or(changed, i64::from)
     }
 
+    /// A compressed file must not be passed on as if it were the message. `S=` in its name is the
+    /// size of the message, so that a mail that only looks compressed is not refused.
+    fn refuse_compressed(&self, uid: Uid, file: &fs::File, length: u64) -> Result<()> {
+        let list = &self.known.uidlist;
+        let entry = list.position(uid).and_then(|at| list.get(at));
+        let claimed = entry.and_then(|entry| filename::sizes(entry.base).physical);
+        if claimed.is_none_or(|size| size == length) {
+            return Ok(());
+        }
+        let mut start = [0; 16];
+        let read = file.read_at(&mut start, 0).unwrap_or(0);
+        let Some(method) = compression(&start[..read]) else {
+            return Ok(());
+        };
+        Err(StorageError::new(
+            MailErrorClass::NotPossible,
+            format!(
+                "cannot read message UID={uid} of {}: its file is compressed ({method}) by \
+                 Dovecot's zlib or mail_compress plugin, which is not supported for Maildir; \
+                 sync through Dovecot on this host instead",
+                self.disk.paths.name
+            ),
+        ))
+    }
+
     fn extension(&self, uid: Uid, key: u8) -> Option<(BString, BString)> {
         let position = self.known.uidlist.position(uid)?;
         let entry = self.known.uidlist.get(position)?;
@@ -293,7 +325,12 @@ impl Mailbox for MaildirMailbox {
 
     fn messages(&mut self) -> Result<Arc<MessageTable>> {
         self.snapshot()?;
-        Ok(self.table.get_or_insert_default().clone())
+        if let Some(table) = &self.table {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(self.make_table());
+        self.table = Some(Arc::clone(&table));
+        Ok(table)
     }
 
     fn changes_since(
@@ -319,6 +356,7 @@ impl Mailbox for MaildirMailbox {
         let Some((file, metadata)) = opened else {
             return Ok(None);
         };
+        self.refuse_compressed(uid, &file, metadata.len())?;
         let pop3_uidl = match self.extension(uid, b'P') {
             // An empty value stands for the file's base name.
             Some((value, base)) if value.is_empty() => base,
@@ -429,8 +467,9 @@ impl Mailbox for MaildirMailbox {
                 })
             });
         let mut message = message;
-        if let Some((value, _)) = self.extension(source, b'P') {
-            message.pop3_uidl = value;
+        // An empty value stands for the base name, which the copy does not have.
+        if let Some((value, base)) = self.extension(source, b'P') {
+            message.pop3_uidl = if value.is_empty() { base } else { value };
         }
         self.pending.saves.push(PendingSave { tmp, size, message });
         Ok(true)
@@ -505,6 +544,19 @@ impl Mailbox for MaildirMailbox {
         }
         result
     }
+}
+
+/// How a file is compressed (`spec/maildir.md` 9).
+fn compression(start: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(&[u8], &str); 5] = [
+        (b"\x1f\x8b", "gz"),
+        (b"BZh", "bz2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"Dovecot-LZ4\x0d\x2a\x9b\xc5", "lz4"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+    ];
+    let found = MAGICS.iter().find(|(magic, _)| start.starts_with(magic))?;
+    Some(found.1)
 }
 
 fn no_save() -> StorageError {

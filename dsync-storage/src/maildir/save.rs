@@ -5,10 +5,12 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::SystemTime;
 
-use super::scan::time;
+use super::scan::{seconds, time};
 use crate::permissions::CreateModes;
 use crate::settings::Fsync;
 use crate::unique::UniqueSource;
@@ -18,6 +20,8 @@ use crate::{Result, StorageError};
 const BUFFER: usize = 64 * 1024;
 /// From this many files on one `syncfs` is cheaper than to sync each.
 const SYNC_ALL_FROM: usize = 48;
+/// Files in `tmp/` that did not change for so many seconds are garbage.
+const MAX_TMP_AGE: i64 = 36 * 3600;
 /// Threads that sync single files: the journal of the file system joins their commits.
 const SYNC_THREADS: usize = 8;
 
@@ -209,6 +213,23 @@ impl BodyWriter {
     }
 }
 
+/// Removes what writers that died left in `tmp/`. A file that anybody still writes is younger.
+pub(crate) fn sweep_tmp(box_dir: &Path, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(box_dir.join("tmp")) else {
+        return;
+    };
+    let oldest = seconds(now) - MAX_TMP_AGE;
+    for entry in entries.flatten() {
+        // Not the modification time: that is set to the date of the message.
+        let is_old = entry
+            .metadata()
+            .is_ok_and(|metadata| !metadata.is_dir() && metadata.ctime() < oldest);
+        if is_old && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::debug!("cannot remove {}: {error}", entry.path().display());
+        }
+    }
+}
+
 /// Makes message files durable, all at once: no message waits for the disk by itself.
 pub(crate) fn sync_files(box_dir: &Path, paths: &[&Path], fsync: Fsync) -> Result<()> {
     if fsync != Fsync::Optimized || paths.is_empty() {
@@ -248,7 +269,6 @@ mod tests {
 
     use super::*;
     use crate::StoreSettings;
-    use crate::maildir::scan::seconds;
 
     fn save(chunks: &[&[u8]]) -> (Vec<u8>, BodySize) {
         let root = tempfile::tempdir().unwrap();
@@ -283,6 +303,19 @@ mod tests {
             assert_eq!(size.physical, stored.len() as u64);
             assert_eq!(size.virtual_size, virtual_size, "{stored:?}");
         }
+    }
+
+    #[test]
+    fn only_old_files_are_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let tmp = root.path().join("tmp");
+        fs::create_dir_all(tmp.join("directory")).unwrap();
+        fs::write(tmp.join("file"), "").unwrap();
+        let now = SystemTime::now();
+        sweep_tmp(root.path(), now);
+        assert!(tmp.join("file").exists());
+        sweep_tmp(root.path(), time(seconds(now) + MAX_TMP_AGE + 10));
+        assert!(!tmp.join("file").exists() && tmp.join("directory").exists());
     }
 
     #[test]

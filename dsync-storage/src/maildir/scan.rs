@@ -103,6 +103,12 @@ impl Scan {
             };
             for (count, entry) in entries.enumerate() {
                 let entry = entry.map_err(|error| StorageError::io("read", &path, &error))?;
+                // A directory is no message, and opening a pipe would wait for ever.
+                let is_message = |kind: fs::FileType| kind.is_file() || kind.is_symlink();
+                if !entry.file_type().map_or(true, is_message) {
+                    tracing::warn!("ignoring {}: not a file", entry.path().display());
+                    continue;
+                }
                 scan.add(dir, &entry.file_name().into_vec());
                 if count % 4096 == 0 {
                     alive()?;

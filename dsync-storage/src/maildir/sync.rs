@@ -9,14 +9,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use bstr::{BStr, BString};
 use dsync_proto::types::{Flags, Guid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
 use super::filename::{self, NameFlags};
-use super::files::match_files;
+use super::files::{Files, match_files};
 use super::mark::{DirMark, Mark};
+use super::save::sweep_tmp;
 use super::scan::{Dir, Scan, Stamp, path_of};
 use super::uid_validity::next_uid_validity;
 use crate::index::{
@@ -86,6 +88,15 @@ fn existing(
     uids.into_iter()
 }
 
+/// Whether a message that should have a file has none.
+fn misses_some(known: &Known, files: &Files, state: &IndexState) -> bool {
+    let next = state.header().next_uid();
+    (0..known.uidlist.len())
+        .filter(|position| files.get(*position).is_none())
+        .filter_map(|position| known.uidlist.get(position))
+        .any(|entry| entry.uid >= next || state.message(entry.uid).is_some())
+}
+
 impl Disk {
     /// Whether nothing has changed since the index was brought in step, as far as times tell.
     pub(super) fn is_in_step(&self, index: &mut Index) -> Result<bool> {
@@ -110,6 +121,7 @@ impl Disk {
         let mut lock = self.lock_uidlist()?;
         let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
         self.synchronise_locked(known, &mut lock, &mut locked)?;
+        sweep_tmp(&self.paths.box_dir, std::time::SystemTime::now());
         locked.finish()
     }
 
@@ -122,9 +134,8 @@ impl Disk {
     ) -> Result<()> {
         self.read_uidlist(known)?;
         self.read_keywords(known)?;
-        let started = self.settings.clock.now();
         self.settle_identity(known, locked)?;
-        self.scan_files(known, lock, locked.state().header().next_uid())?;
+        self.scan_files(known, lock, locked.state())?;
         self.name_letters(known)?;
         let requests = Requests::read(locked)?;
         let mut transaction = Transaction::new(Origin::FACT);
@@ -142,7 +153,7 @@ impl Disk {
         let first_new = known.first_new.min(known.uidlist.len());
         self.write_uidlist(known, lock, first_new, next)?;
         known.first_new = known.uidlist.len();
-        self.set_mark(known, started, &mut transaction)?;
+        self.set_mark(known, &mut transaction)?;
         transaction.mark_synced();
         locked.append(&transaction)
     }
@@ -184,13 +195,18 @@ impl Disk {
     }
 
     /// Reads the directories; files without record get one, records without file go.
-    fn scan_files(&self, known: &mut Known, lock: &mut Dotlock, index_next: Uid) -> Result<()> {
+    fn scan_files(&self, known: &mut Known, lock: &mut Dotlock, state: &IndexState) -> Result<()> {
+        known.scanned = Some(self.settings.clock.now());
         let mut scan = Scan::read(&self.paths.box_dir, || lock.keep_alive())?;
         let mut matched = match_files(&known.uidlist, &scan);
-        if !scan.broken.is_empty() || !matched.duplicates.is_empty() {
-            self.repair_names(&scan, &matched.duplicates)?;
+        let is_repaired = self.repair_names(&scan, &matched.duplicates)?;
+        if is_repaired || misses_some(known, &matched.files, state) {
+            // A program that renames without the lock can hide a file from one look at the
+            // directory (22 H1): only what was not seen twice is gone.
+            let earlier = matched.files;
             scan = Scan::read(&self.paths.box_dir, || lock.keep_alive())?;
             matched = match_files(&known.uidlist, &scan);
+            matched.files.fill_from(&earlier);
         }
         let mut files = matched.files;
         known.gone.clear();
@@ -215,7 +231,7 @@ impl Disk {
                 .map_or(&b""[..], |(_, name)| filename::base(name))
         };
         unknown.sort_by(|a, b| filename::arrival_order(base(a), base(b)));
-        let mut next = known.uidlist.next_uid().max(index_next);
+        let mut next = known.uidlist.next_uid().max(state.header().next_uid());
         for at in unknown {
             let Some((dir, name)) = scan.get(at) else {
                 continue;
@@ -231,13 +247,22 @@ impl Disk {
         Ok(())
     }
 
-    /// 8.1 and 8.5: names that cannot stay get a fresh one in `new/`; nothing is deleted.
-    fn repair_names(&self, scan: &Scan, duplicates: &[usize]) -> Result<()> {
-        let broken = scan
-            .broken
-            .iter()
-            .map(|(dir, name)| (*dir, name.as_slice()));
-        for (dir, name) in broken.chain(duplicates.iter().filter_map(|at| scan.get(*at))) {
+    /// 8.1 and 8.5: names that cannot stay get a fresh one in `new/`; no message is deleted.
+    /// Returns whether anything was changed.
+    fn repair_names(&self, scan: &Scan, duplicates: &[usize]) -> Result<bool> {
+        let mut names: Vec<(Dir, &[u8])> = Vec::new();
+        names.extend(
+            scan.broken
+                .iter()
+                .map(|(dir, name)| (*dir, name.as_slice())),
+        );
+        for at in duplicates {
+            if let Some(duplicate) = self.true_duplicate(scan, *at)? {
+                names.push(duplicate);
+            }
+        }
+        for (dir, name) in &names {
+            let (dir, name) = (*dir, *name);
             let old = path_of(&self.paths.box_dir, dir, name);
             let fresh = self.unique.base_name();
             let new = path_of(&self.paths.box_dir, Dir::New, fresh.as_bytes());
@@ -253,7 +278,40 @@ impl Disk {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(!scan.broken.is_empty() || !duplicates.is_empty())
+    }
+
+    /// The second file of one base name, if it is a message of its own that needs another name.
+    fn true_duplicate<'s>(&self, scan: &'s Scan, at: usize) -> Result<Option<(Dir, &'s [u8])>> {
+        let (Some(first), Some(second)) = (scan.get(at - 1), scan.get(at)) else {
+            return Ok(None);
+        };
+        let [first_path, path] =
+            [first, second].map(|(dir, name)| path_of(&self.paths.box_dir, dir, name));
+        let metadata = [&first_path, &path].map(|path| fs::symlink_metadata(path).ok());
+        let [Some(first_metadata), Some(metadata)] = metadata else {
+            return Ok(None); // one file, seen before and after it was renamed
+        };
+        let is_same =
+            first_metadata.dev() == metadata.dev() && first_metadata.ino() == metadata.ino();
+        if !is_same {
+            return Ok(Some(second));
+        }
+        if metadata.nlink() < 2 {
+            return Ok(None); // renamed right now
+        }
+        // Two names of one file, left behind by a program that links and unlinks.
+        tracing::warn!(
+            "removing {}: the same file as {}",
+            path.display(),
+            first_path.display()
+        );
+        match fs::remove_file(&first_path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove", &first_path, &error))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A letter without a name gets one.
@@ -284,7 +342,6 @@ impl Disk {
         let mut messages = state.messages().peekable();
         let mut expunged = BTreeSet::new();
         let mut reappeared = Vec::new();
-        let mut first_recent = state.header().first_recent_uid();
         for position in 0..known.uidlist.len() {
             if position % 1024 == 0 {
                 lock.keep_alive()?;
@@ -312,20 +369,12 @@ impl Disk {
                     }
                 }
                 Some(message) => self.pull_flags(known, position, &message, transaction),
-                None if uid >= index_next => {
-                    let is_recent = self.append_message(known, position, transaction);
-                    if !is_recent {
-                        first_recent = first_recent.max(uid + 1);
-                    }
-                }
+                None if uid >= index_next => self.append_message(known, position, transaction),
                 None => reappeared.push(position),
             }
         }
         for gone in messages {
             self.expunge_gone(known, gone.uid(), transaction);
-        }
-        if first_recent > state.header().first_recent_uid() {
-            transaction.set_first_recent_uid(first_recent);
         }
         self.renumber(known, &reappeared, &expunged, index_next, transaction);
         Ok(())
@@ -390,25 +439,29 @@ impl Disk {
         known.forget_bases();
     }
 
-    /// A message that the index does not know; returns whether it is recent.
+    /// A message that the index does not know. It is `\Recent` even in `cur/`: only a session
+    /// takes that away.
     pub(super) fn append_message(
         &self,
         known: &Known,
         position: usize,
         transaction: &mut Transaction,
-    ) -> bool {
+    ) {
         let (Some(entry), Some(file)) = (
             known.uidlist.get(position),
             known.files.as_ref().and_then(|files| files.get(position)),
         ) else {
-            return true;
+            return;
         };
         let flags = file.flags();
-        transaction.append(entry.uid, flags.flags);
+        let mut user_flags = flags.flags;
+        if self.paths.private_seen {
+            user_flags = user_flags & !Flags::SEEN;
+        }
+        transaction.append(entry.uid, user_flags);
         for name in known.letter_names(flags.letters) {
             transaction.add_keyword(&name, entry.uid..=entry.uid);
         }
-        file.dir == Dir::New
     }
 
     /// The file tells the flags: another program changed them.
@@ -523,14 +576,12 @@ impl Disk {
     }
 
     /// Notes in the index which state of the files it knows.
-    pub(super) fn set_mark(
-        &self,
-        known: &Known,
-        checked: std::time::SystemTime,
-        transaction: &mut Transaction,
-    ) -> Result<()> {
+    ///
+    /// The time of the check is that of the last look at the directories: a delivery since then
+    /// may hide behind a change of ours, and is found when they are read once more.
+    pub(super) fn set_mark(&self, known: &Known, transaction: &mut Transaction) -> Result<()> {
         let [new, cur] = self.dir_stamps()?;
-        let Some(uidlist) = known.uidlist_stamp else {
+        let (Some(uidlist), Some(checked)) = (known.uidlist_stamp, known.scanned) else {
             return Ok(());
         };
         let mark = Mark::new(
