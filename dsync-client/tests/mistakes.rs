@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 
-use common::Home;
+use common::{Home, Run};
 
 #[test]
 fn nothing_to_sync() {
@@ -129,4 +131,36 @@ fn a_machine_gets_an_object_also_for_mistakes() {
     let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(object["exit_code"], 64);
     assert_eq!(object["error"]["fault"], "local");
+}
+
+/// As an ordinary user: root may write anywhere.
+#[test]
+fn no_permission_for_the_destination() {
+    let home = Home::with_mail();
+    let locked = home.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = home.command();
+    command.args(["sync", "maildir:~/locked/backup"]);
+    if nix::unistd::Uid::effective().is_root() {
+        own(home.root());
+        command.uid(5000).gid(5000);
+    }
+    let run = Run::from(command.output().unwrap());
+    let text = run.only_line();
+    assert!(
+        text.contains("locked/backup") && text.contains("ermission"),
+        "{text}"
+    );
+    assert_eq!(run.code, 77, "{text}");
+    assert_eq!(home.messages("Maildir"), ["one", "two"]);
+}
+
+fn own(path: &std::path::Path) {
+    chown(path, Some(5000), Some(5000)).unwrap();
+    if path.is_dir() && !path.ends_with("locked") {
+        for entry in fs::read_dir(path).unwrap() {
+            own(&entry.unwrap().path());
+        }
+    }
 }

@@ -193,6 +193,7 @@ fn mailbox() -> impl Strategy<Value = Item> {
             have_guids: flags[2],
             have_save_guids: flags[3],
             have_only_guid128: flags[4],
+            digest: 0,
         })
     })
 }

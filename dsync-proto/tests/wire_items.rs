@@ -4,6 +4,7 @@
 
 mod common;
 
+use bytes::BytesMut;
 use common::lines::{HEADERS, decode_lines, decode_one, encode_one, error, start};
 use common::{CUTS, Cut, decode};
 use dsync_proto::items::{
@@ -12,7 +13,7 @@ use dsync_proto::items::{
 };
 use dsync_proto::limits;
 use dsync_proto::types::{Flags, KeywordChange, KeywordOp, MailErrorClass, MailGuid};
-use dsync_proto::wire::DecodeError;
+use dsync_proto::wire::{DecodeError, Encoder};
 
 // Section 2: values
 
@@ -363,4 +364,31 @@ fn errors_can_be_matched_and_are_safe_to_print() {
 
 fn is_short(text: &str) -> bool {
     text.len() < 2 * limits::ERROR_EXCERPT
+}
+
+/// Keys of ours travel only behind an extended handshake, which Dovecot never sends.
+#[test]
+fn digest_of_a_mailbox() {
+    let mailbox = MailboxInfo {
+        digest: 77,
+        ..MailboxInfo::default()
+    };
+    for (extensions, digest) in [(vec![], 0), (vec![("dsync_ext".into(), "1".into())], 77)] {
+        let handshake = Handshake {
+            hostname: "h".into(),
+            extensions,
+            ..Handshake::default()
+        };
+        let mut encoder = Encoder::default();
+        let mut bytes = BytesMut::new();
+        encoder.start(&handshake, &mut bytes);
+        encoder
+            .encode(&Item::Mailbox(mailbox.clone()), &mut bytes)
+            .unwrap();
+        let (_, items, _) = decode(&bytes, Cut::Whole).unwrap();
+        let Item::Mailbox(mailbox) = &items[1] else {
+            panic!("{items:?}");
+        };
+        assert_eq!(mailbox.digest, digest);
+    }
 }

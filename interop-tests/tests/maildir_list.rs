@@ -277,13 +277,14 @@ fn dovecot_sees_new_identities_of_mailboxes_that_it_knows() -> Result<()> {
         }
         let before = expect_same_view(side, "before")?;
         let id = |name: &str| Guid::from_hex(before[name].0.as_bytes()).context("no GUID");
-        let [replaced, moved] = [id("Replaced")?, id("Moved")?];
+        let [inbox, replaced, moved] = [id("INBOX")?, id("Replaced")?, id("Moved")?];
         ours(side, |store| {
             store.delete_mailbox(replaced)?;
             store.create_mailbox("Replaced", Some(guid(1)), Some(77))?;
             store.set_guid("Renumbered", guid(2))?;
             store.rename("Moved", "There")?;
             store.create_mailbox("Moved", Some(guid(3)), Some(78))?;
+            store.delete_mailbox(inbox)?;
             Ok(())
         })?;
         for (name, number) in [("Replaced", 1), ("Renumbered", 2), ("Moved", 3)] {
@@ -299,6 +300,8 @@ fn dovecot_sees_new_identities_of_mailboxes_that_it_knows() -> Result<()> {
         ensure!(after["Replaced"] == (guid(1).to_string(), "77".into()));
         ensure!(after["Renumbered"] == (guid(2).to_string(), before["Renumbered"].1.clone()));
         ensure!(after["There"].0 == moved.to_string());
+        ensure!(after["INBOX"].0 != before["INBOX"].0 && after["INBOX"].1 != before["INBOX"].1);
+        ensure!(side.doveadm("fetch", &["uid", "mailbox", "INBOX"])? == "[]");
         ensure!(
             side.doveadm("fetch", &["text", "mailbox", "Renumbered"])?
                 .contains("Subject")

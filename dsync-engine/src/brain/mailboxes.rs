@@ -9,7 +9,7 @@ use dsync_storage::{Created, Mailbox, MetadataUpdate, OpenMode, StorageError};
 use tracing::{debug, info, warn};
 
 use super::mails::{MailExchange, Terms};
-use super::states::{counters_differ, is_unchanged, takes_uid_validity};
+use super::states::{counters_differ, digest, is_unchanged, takes_uid_validity};
 use super::{Brain, Opened, Phase};
 use crate::mailbox::{
     CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, ScanError, scan,
@@ -77,10 +77,11 @@ impl Brain {
         }
         mailbox.lock_for_sync(self.mailbox_lock_timeout())?;
         mailbox.refresh()?;
-        let info = mailbox_info(mailbox.as_mut())?;
+        let mut info = mailbox_info(mailbox.as_mut())?;
         if self.is_unchanged(entry, &info) {
             return Ok(None);
         }
+        info.digest = self.digest(mailbox.as_mut())?;
         Ok(Some(Opened {
             mailbox,
             info,
@@ -100,6 +101,15 @@ impl Brain {
                 && Some(peer.uid_next) == state.last_common_uid.checked_add(1)
         });
         peer_unchanged && is_unchanged(&state, info)
+    }
+
+    /// Between two of ours a mailbox is skipped only if it is equal, not already when a change on
+    /// each side has left the counters equal.
+    fn digest(&self, mailbox: &mut dyn Mailbox) -> Result<u64, StorageError> {
+        match self.peer_is_ours && self.options.sync_type == SyncType::Changed {
+            true => Ok(digest(mailbox.messages()?.as_ref())),
+            false => Ok(0),
+        }
     }
 
     fn open_mailbox(&mut self, name: &str) -> Result<Option<Box<dyn Mailbox>>, StorageError> {
@@ -251,7 +261,8 @@ impl Brain {
             };
             mailbox.lock_for_sync(timeout)?;
             mailbox.refresh()?;
-            let info = mailbox_info(mailbox.as_mut())?;
+            let mut info = mailbox_info(mailbox.as_mut())?;
+            info.digest = self.digest(mailbox.as_mut())?;
             Ok(Some(Opened {
                 mailbox,
                 info,
@@ -486,5 +497,6 @@ fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> 
         have_guids: capabilities.have_guids,
         have_save_guids: capabilities.have_save_guids,
         have_only_guid128: capabilities.have_only_guid128,
+        digest: 0,
     })
 }

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use dsync_proto::items::{Attribute, AttributeValue, Item, Mail, MailboxInfo, MailboxState};
+use dsync_proto::types::MailErrorClass;
 use dsync_storage::Mailbox;
 
 use super::errors::{mailbox_error, unexpected};
@@ -78,7 +79,7 @@ pub(super) struct MailExchange {
     receive: Receive,
     sending_body: Option<Box<dyn Read + std::marker::Send>>,
     receiving_body: Option<BodyInto>,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     progress: Arc<Progress>,
     result: Option<ImportResult>,
 }
@@ -126,7 +127,7 @@ impl MailExchange {
             receive,
             sending_body: None,
             receiving_body: None,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
             progress,
             result: None,
         };
@@ -296,13 +297,16 @@ impl MailExchange {
                 Err(error) => {
                     let name = self.mailbox.name();
                     let message = format!("cannot read a message of mailbox {name}: {error}");
-                    return Err(RunError::local(Default::default(), message));
+                    return Err(RunError::local(MailErrorClass::Temporary, message));
                 }
             }
         }
         if filled > 0 {
             self.progress.bytes_sent.add(filled as u64);
-            out.push_back(Item::BodyChunk(self.buffer.split_to(filled).freeze()));
+            // A copy: a slice of the buffer would keep all of it in memory for a small message.
+            out.push_back(Item::BodyChunk(Bytes::copy_from_slice(
+                &self.buffer[..filled],
+            )));
         }
         if filled < CHUNK {
             self.sending_body = None;

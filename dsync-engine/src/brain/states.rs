@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use dsync_proto::items::{MailboxInfo, MailboxState};
-use dsync_proto::types::Guid;
+use dsync_proto::types::{Flags, Guid};
+use dsync_storage::MessageTable;
+use md5::{Digest, Md5};
 
 /// States by mailbox, in GUID order so that the exported string does not change by itself.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +89,28 @@ pub(super) fn counters_differ(one: &MailboxInfo, two: &MailboxInfo) -> bool {
             info.first_recent_uid,
         )
     };
-    counters(one) != counters(two)
+    let digests_differ = one.digest != two.digest && one.digest != 0 && two.digest != 0;
+    counters(one) != counters(two) || digests_differ
+}
+
+/// Digest of UIDs, GUIDs, flags and keywords; never 0.
+pub(super) fn digest(messages: &MessageTable) -> u64 {
+    let mut hash = Md5::new();
+    for row in messages.iter() {
+        hash.update(row.uid.to_le_bytes());
+        hash.update([(row.flags & Flags::USER).0, row.keywords.len() as u8]);
+        // Sets of keywords are kept in byte order.
+        for keyword in row.keywords {
+            hash.update((keyword.len() as u32).to_le_bytes());
+            hash.update(keyword);
+        }
+        hash.update((row.guid.len() as u32).to_le_bytes());
+        hash.update(row.guid);
+    }
+    let digest = hash.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(first).max(1)
 }
 
 /// Whether this side takes the peer's UIDVALIDITY: the side with fewer messages does, on a tie

@@ -57,4 +57,7 @@ pub struct MailboxInfo {
     pub have_save_guids: bool,
     /// The storage keeps only the 128-bit form of GUIDs.
     pub have_only_guid128: bool,
+    /// Between two of ours only: digest of UIDs, GUIDs, flags and keywords; 0 if it was not
+    /// computed. Equal counters do not mean equal mailboxes (`spec/brain-and-tree.md` 6.4).
+    pub digest: u64,
 }

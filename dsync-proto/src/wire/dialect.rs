@@ -35,7 +35,12 @@ impl Default for Dialect {
     fn default() -> Self {
         let header = |spec: &&ItemSpec| HeaderLine {
             letter: spec.letter,
-            keys: spec.keys.iter().map(|key| key.name.into()).collect(),
+            keys: spec
+                .keys
+                .iter()
+                .filter(|key| !key.extension)
+                .map(|key| key.name.into())
+                .collect(),
         };
         Self {
             minor: MINOR,
@@ -67,6 +72,15 @@ impl Dialect {
         match self.headers.iter_mut().find(|h| h.letter == letter) {
             Some(header) => header.keys.extend(keys),
             None => self.headers.push(HeaderLine { letter, keys }),
+        }
+    }
+
+    /// Announces the keys that only our own peers know.
+    pub(crate) fn announce_extensions(&mut self) {
+        for spec in ALL_SPECS {
+            for key in spec.keys.iter().filter(|key| key.extension) {
+                self.announce(spec.letter, key.name.as_bytes());
+            }
         }
     }
 

@@ -82,11 +82,15 @@ impl Encoder {
     }
 
     /// Appends the start block: banner, header lines, `.`, and the handshake item. Keys of its
-    /// extensions are announced after the others.
+    /// extensions are announced after the others, and with them the other keys of ours.
     pub fn start(&mut self, handshake: &Handshake, out: &mut BytesMut) {
         let spec = &codec::handshake::SPEC;
         for (name, _) in &handshake.extensions {
             self.dialect.announce(spec.letter, name);
+        }
+        if !handshake.extensions.is_empty() {
+            self.dialect.announce_extensions();
+            self.layouts = self.dialect.layouts();
         }
         self.dialect.write(out);
         let keys = self.dialect.keys(spec.letter);

@@ -7,6 +7,8 @@ use bstr::BString;
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) required: bool,
+    /// Ours, unknown to Dovecot: announced only together with an extended handshake.
+    pub(crate) extension: bool,
 }
 
 /// A key that must be announced and present in every item.
@@ -14,6 +16,7 @@ pub(crate) const fn required(name: &'static str) -> Key {
     Key {
         name,
         required: true,
+        extension: false,
     }
 }
 
@@ -22,6 +25,16 @@ pub(crate) const fn optional(name: &'static str) -> Key {
     Key {
         name,
         required: false,
+        extension: false,
+    }
+}
+
+/// A key that only our own peers know.
+pub(crate) const fn extension(name: &'static str) -> Key {
+    Key {
+        name,
+        required: false,
+        extension: true,
     }
 }
 

@@ -27,7 +27,7 @@ impl MaildirStore {
         guid: Option<Guid>,
         uid_validity: Option<u32>,
     ) -> Result<Created> {
-        self.mapping.check_new_name(name)?;
+        self.check_name(name)?;
         let _lock = self.lock_list()?;
         let storage = self.locate(name)?;
         if self.existence(&storage) == Existence::Mailbox && !self.is_empty_leftover(&storage) {
@@ -188,7 +188,7 @@ impl MaildirStore {
     }
 
     pub(super) fn create_plain_directory(&mut self, name: &str) -> Result<Created> {
-        self.mapping.check_new_name(name)?;
+        self.check_name(name)?;
         let _lock = self.lock_list()?;
         let storage = self.locate(name)?;
         if self.existence(&storage) != Existence::Missing {
@@ -262,7 +262,7 @@ fn read_uidlist(path: &Path) -> Result<UidList> {
 }
 
 /// Lets Dovecot see that something about a mailbox has changed (`spec/maildir.md` 20 R7).
-pub(super) fn touch(dir: &Path) -> Result<()> {
+fn touch(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|dir| dir.set_times(FileTimes::new().set_modified(SystemTime::now())))
         .map_err(|error| StorageError::io("touch", dir, &error))

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use dsync_proto::types::{Guid, MailErrorClass};
 
-use super::create::touch;
 use super::list;
 use super::paths::MailboxPaths;
 use super::store::{Existence, MaildirStore, create_dirs, not_found, remove_empty};
 use crate::lock::Dotlock;
-use crate::{MailboxLogKind, Result, StorageError, Store};
+use crate::{MailboxLogKind, MetadataUpdate, OpenMode, Result, StorageError, Store};
 
 /// How often the trash directory may vanish under us: Dovecot removes an old one while listing.
 const TRASH_ATTEMPTS: usize = 5;
@@ -32,7 +31,7 @@ impl MaildirStore {
         })?;
         let (storage, paths) = self.locate_mailbox(&name)?;
         if self.layout.is_fixed(&storage) {
-            return self.empty_and_renew(guid, &storage, &paths);
+            return self.empty_and_renew(guid, &name);
         }
         let name_dir = self.layout.name_dir(&storage);
         let gone = if name_dir.is_symlink() {
@@ -193,28 +192,24 @@ impl MaildirStore {
     ///
     /// Killed while messages are removed: it is still the old mailbox, and the next run deletes
     /// the rest. Killed after the new identity was written: done, but for the record.
-    fn empty_and_renew(&mut self, guid: Guid, storage: &[u8], paths: &MailboxPaths) -> Result<()> {
-        let mut lock = Dotlock::acquire(&paths.uidlist(), &self.uidlist_lock(paths))?;
+    fn empty_and_renew(&mut self, guid: Guid, name: &str) -> Result<()> {
         let identity = self.new_identity(None, None)?;
-        for dir in ["new", "cur"].map(|dir| paths.box_dir.join(dir)) {
-            for entry in list::entries(&dir)? {
-                if list::is_message(&entry) {
-                    lock.keep_alive()?;
-                    remove_message(&dir.join(entry))?;
-                }
-            }
+        let mut mailbox = self.open(name, OpenMode::Write)?;
+        mailbox.refresh()?;
+        for message in mailbox.messages()?.iter() {
+            mailbox.expunge(message.uid)?;
         }
-        lock.verify()?;
-        self.write_uidlist(&paths.control_dir, &paths.modes, &identity)?;
-        touch(&paths.box_dir.join("cur"))?;
-        drop(lock);
-        self.log(&[(MailboxLogKind::DeleteMailbox, guid)])?;
+        mailbox.commit()?;
+        mailbox.update_metadata(MetadataUpdate {
+            uid_validity: Some(identity.uid_validity),
+            ..MetadataUpdate::default()
+        })?;
+        mailbox.commit()?;
+        drop(mailbox);
         // What belongs to the account stays with its INBOX.
         self.attributes.remove_mailbox(guid, true)?;
-        self.attributes.change_guid(guid, identity.guid)?;
-        self.guid_is_at(guid, None);
-        self.list_changed(&[(storage, (identity.guid, identity.uid_validity))]);
-        Ok(())
+        self.set_guid(name, identity.guid)?;
+        self.log(&[(MailboxLogKind::DeleteMailbox, guid)])
     }
 
     pub(super) fn delete_plain_directory(&mut self, name: &str) -> Result<()> {
@@ -273,21 +268,6 @@ fn restore(moves: &[(PathBuf, PathBuf)]) {
                 from.display()
             );
         }
-    }
-}
-
-fn remove_message(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(StorageError::io("remove", path, &error)),
     }
 }
 

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 
 use super::paths::MailboxPaths;
 use crate::location::{IndexRoot, LayoutKind, Location};
-use crate::names::NameMapping;
+use crate::names::{NameMapping, split};
 use crate::permissions::CreateModes;
 use crate::{Namespace, Result, StorageError, StoreSettings};
 
@@ -173,6 +173,21 @@ impl Layout {
             || self.volatile.as_ref() == Some(&path)
     }
 
+    /// Whether a new mailbox of this name would stand where files of the store or of its parent
+    /// belong. Dovecot lets such mailboxes be made, never lists them, or breaks their parent.
+    pub(crate) fn collides(&self, storage: &[u8]) -> bool {
+        if self.is_maildir_plus_plus() {
+            return false;
+        }
+        let separator = if self.is_fs() { '/' } else { '\0' };
+        let mut parts = split(storage, separator);
+        let top = parts.next().unwrap_or_default();
+        let beside_mail = self.directory_name.is_none() && self.is_fs();
+        self.is_own_file(OsStr::from_bytes(top))
+            || is_store_file(top)
+            || (beside_mail && parts.any(is_store_file))
+    }
+
     /// The lock for changes of the list.
     pub(crate) fn list_lock(&self, prefix: &str) -> PathBuf {
         match &self.volatile {
@@ -319,6 +334,25 @@ impl Layout {
             None => root.to_owned(),
         }
     }
+}
+
+/// Names of files that Dovecot or we keep beside mail.
+fn is_store_file(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [
+        b"maildirfolder",
+        b"mailboxes.lock",
+        b"dovecot-shared",
+        b".dovecot-box-sync.lock",
+    ];
+    const PREFIXES: [&[u8]; 6] = [
+        b"dovecot.index",
+        b"dovecot.list.index",
+        b"dovecot.mailbox.log",
+        b"dovecot-uidlist",
+        b"dovecot-keywords",
+        b"dovecot-uidvalidity",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn sha1_hex(bytes: &[u8]) -> String {

@@ -12,7 +12,7 @@ use crate::{MailboxLogKind, Result, StorageError};
 
 impl MaildirStore {
     pub(super) fn rename_mailbox(&mut self, from: &str, to: &str) -> Result<()> {
-        self.mapping.check_new_name(to)?;
+        self.check_name(to)?;
         let _lock = self.lock_list()?;
         let (old, new) = (self.locate(from)?, self.locate(to)?);
         if self.layout.is_fixed(&old) {
@@ -24,7 +24,8 @@ impl MaildirStore {
         if old == new {
             return Err(exists("Can't rename mailbox to itself."));
         }
-        if self.existence(&new) != Existence::Missing {
+        // An INBOX that does not exist yet has its place all the same.
+        if self.layout.is_fixed(&new) || self.existence(&new) != Existence::Missing {
             return Err(exists("Target mailbox already exists"));
         }
         if self.layout.is_fs() {

@@ -92,6 +92,18 @@ impl MaildirStore {
         FileLock::acquire(&path, &modes, self.settings.lock_method, timeout)
     }
 
+    /// Whether a mailbox of this name may be made.
+    pub(super) fn check_name(&self, name: &str) -> Result<()> {
+        let storage = self.mapping.check_new_name(name)?;
+        if self.layout.collides(&storage) {
+            return Err(StorageError::new(
+                MailErrorClass::Params,
+                "Invalid mailbox name: Contains reserved name",
+            ));
+        }
+        Ok(())
+    }
+
     /// Creates the root directory, if that is allowed.
     pub(super) fn ensure_root(&self) -> Result<()> {
         let root = self.layout.root();
@@ -306,7 +318,7 @@ impl Store for MaildirStore {
     }
 
     fn check_new_name(&self, name: &str) -> Result<()> {
-        self.mapping.check_new_name(name).map(drop)
+        self.check_name(name)
     }
 
     fn create_mailbox(

@@ -116,12 +116,6 @@ impl NameMapping {
                 "Control characters not allowed in new mailbox names",
             ));
         }
-        let is_own_file = |part: &[u8]| self.reserves_message_dirs && is_own_file(part);
-        if !self.flat && split(&storage, '/').any(is_own_file) {
-            return Err(invalid(
-                "Contains the name of a file that belongs to the mailbox above",
-            ));
-        }
         let too_long = if self.flat {
             storage.len() + 1 > MAX_FILE_NAME
         } else {
@@ -209,7 +203,6 @@ impl NameMapping {
     }
 
     /// Whether a directory of this name is part of a mailbox, not a child of it.
-    /// Message directories and the directory of mailboxes cannot be names.
     pub(crate) fn is_reserved(&self, part: &[u8]) -> bool {
         (self.reserves_message_dirs && matches!(part, b"cur" | b"new" | b"tmp"))
             || self
@@ -370,11 +363,3 @@ fn invalid(why: &str) -> StorageError {
 
 #[cfg(test)]
 mod tests;
-
-/// Whether a file of a mailbox or of the list has this name, where names are directories in it.
-fn is_own_file(part: &[u8]) -> bool {
-    part == b"subscriptions"
-        || part == b"maildirfolder"
-        || part.starts_with(b"dovecot.")
-        || part.starts_with(b"dovecot-")
-}

@@ -7,7 +7,7 @@ use crate::limits;
 use crate::wire::error::{DecodeError, excerpt};
 use crate::wire::fields::{Fields, Split, too_long_list};
 use crate::wire::row::Row;
-use crate::wire::spec::{ItemSpec, Layout, optional, required};
+use crate::wire::spec::{ItemSpec, Layout, extension, optional, required};
 
 pub(crate) static SPEC: ItemSpec = ItemSpec {
     letter: b'B',
@@ -27,6 +27,7 @@ pub(crate) static SPEC: ItemSpec = ItemSpec {
         optional("have_guids"),
         optional("have_save_guids"),
         optional("have_only_guid128"),
+        extension("dsync_digest"),
     ],
 };
 
@@ -43,6 +44,7 @@ const CACHE_FIELDS: usize = 9;
 const HAVE_GUIDS: usize = 10;
 const HAVE_SAVE_GUIDS: usize = 11;
 const HAVE_ONLY_GUID128: usize = 12;
+const DIGEST: usize = 13;
 
 pub(crate) static CACHE_SPEC: ItemSpec = ItemSpec {
     letter: b'c',
@@ -74,6 +76,7 @@ pub(crate) fn decode(fields: &Fields<'_>, cache: &Layout) -> Result<MailboxInfo,
         have_guids: fields.flag(HAVE_GUIDS),
         have_save_guids: fields.flag(HAVE_SAVE_GUIDS),
         have_only_guid128: fields.flag(HAVE_ONLY_GUID128),
+        digest: fields.u64(DIGEST)?,
     })
 }
 
@@ -128,6 +131,7 @@ pub(crate) fn encode(mailbox: &MailboxInfo, cache: &Layout, row: &mut Row) {
     row.flag(HAVE_GUIDS, mailbox.have_guids);
     row.flag(HAVE_SAVE_GUIDS, mailbox.have_save_guids);
     row.flag(HAVE_ONLY_GUID128, mailbox.have_only_guid128);
+    row.nonzero(DIGEST, mailbox.digest);
 }
 
 fn encode_cache(cache_fields: &[CacheField], layout: &Layout) -> BytesMut {

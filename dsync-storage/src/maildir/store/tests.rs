@@ -367,6 +367,46 @@ fn maildir_plus_plus_can_rename_below_itself() {
 }
 
 #[test]
+fn a_mailbox_never_takes_the_place_of_an_inbox_that_is_missing() {
+    everywhere(|_, store| {
+        create(store, "a", 1);
+        assert_eq!(class(store.rename("a", "INBOX")), MailErrorClass::Exists);
+        expect(store, &[("a", 1)]);
+    });
+}
+
+#[test]
+fn a_mailbox_never_takes_the_place_of_a_file_of_the_store() {
+    let account = Account::new(":LAYOUT=fs");
+    let mut store = account.open();
+    create(&mut store, "a", 1);
+    for name in [
+        "subscriptions",
+        "dovecot.index.log",
+        "a/dovecot-uidlist",
+        "..DOVECOT-TRASHED",
+    ] {
+        assert_eq!(
+            class(store.check_new_name(name)),
+            MailErrorClass::Params,
+            "{name}"
+        );
+        assert_eq!(
+            class(store.create_mailbox(name, None, None)),
+            MailErrorClass::Params
+        );
+        assert_eq!(class(store.create_directory(name)), MailErrorClass::Params);
+        assert_eq!(class(store.rename("a", name)), MailErrorClass::Params);
+    }
+    create(&mut store, "a/subscriptions", 2);
+    let mut flat = Account::new("").open();
+    assert_eq!(
+        flat.create_mailbox("subscriptions", None, None),
+        Ok(Created::New)
+    );
+}
+
+#[test]
 fn directories() {
     let account = Account::new(":LAYOUT=fs");
     let mut store = account.open();
