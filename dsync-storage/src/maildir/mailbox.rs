@@ -594,3 +594,6 @@ fn memory_index(disk: &Disk) -> Result<PathBuf> {
         .map_err(|error| StorageError::io("create", &dir, &error))?;
     Ok(dir)
 }
+
+#[cfg(test)]
+mod tests;
