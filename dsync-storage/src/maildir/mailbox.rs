@@ -2,22 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use dsync_proto::items::CacheField;
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
 use super::commit::{Pending, PendingSave};
 use super::disk::{Disk, Known};
 use super::filename;
-use super::files::match_files;
 use super::paths::MailboxPaths;
 use super::save::{BodySize, BodyWriter, TmpFile};
-use super::scan::Scan;
 use crate::attribute_dict::AttributeDict;
 use crate::index::{Index, IndexSettings, SavedDates, cache_fields};
 use crate::lock::FileLock;
@@ -29,9 +27,6 @@ use crate::{
 
 /// Names of the index files begin so.
 const INDEX_PREFIX: &str = "dovecot.index";
-/// How often a file may be renamed between looking for it and opening it.
-const OPEN_ATTEMPTS: usize = 5;
-
 /// A folder for the index of a mailbox that shall have none on disk; removed at the end.
 struct MemoryIndex(PathBuf);
 
@@ -43,16 +38,16 @@ impl Drop for MemoryIndex {
 
 /// An open mailbox.
 pub(crate) struct MaildirMailbox {
-    disk: Disk,
-    known: Known,
-    index: Index,
+    pub(super) disk: Disk,
+    pub(super) known: Known,
+    pub(super) index: Index,
     _memory_index: Option<MemoryIndex>,
     attributes: Arc<AttributeDict>,
     mode: OpenMode,
     sync_lock: Option<FileLock>,
     status: Option<MailboxStatus>,
     table: Option<Arc<MessageTable>>,
-    saved_dates: Option<SavedDates>,
+    pub(super) saved_dates: Option<SavedDates>,
     writing: Option<(BodyWriter, SaveMessage)>,
     pending: Pending,
 }
@@ -190,95 +185,6 @@ impl MaildirMailbox {
             None => self.refresh(),
         }
     }
-
-    /// Reads the directories without lock, for looking messages up.
-    fn scan_files(&mut self) -> Result<()> {
-        let scan = Scan::read(&self.disk.paths.box_dir, || Ok(()))?;
-        self.known.files = Some(match_files(&self.known.uidlist, &scan).files);
-        Ok(())
-    }
-
-    /// Path of a message file as it was last seen.
-    fn path_of(&self, uid: Uid) -> Option<PathBuf> {
-        let position = self.known.uidlist.position(uid)?;
-        let entry = self.known.uidlist.get(position)?;
-        let file = self.known.files.as_ref()?.get(position)?;
-        Some(self.disk.message(file.dir, entry.base, file.info))
-    }
-
-    /// Does something with the file of a message; a program that changes flags renames it, so
-    /// that it must be looked for again. `None` if it is gone.
-    fn with_file<T>(
-        &mut self,
-        uid: Uid,
-        what: &str,
-        action: impl Fn(&Path) -> io::Result<T>,
-    ) -> Result<Option<T>> {
-        if self.known.files.is_none() {
-            self.scan_files()?;
-        }
-        for _ in 0..OPEN_ATTEMPTS {
-            let Some(path) = self.path_of(uid) else {
-                return Ok(None);
-            };
-            match action(&path) {
-                Ok(value) => return Ok(Some(value)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan_files()?,
-                Err(error) => return Err(StorageError::io(what, &path, &error)),
-            }
-        }
-        Err(StorageError::new(
-            MailErrorClass::Temporary,
-            format!(
-                "message UID={uid} of {} is renamed all the time",
-                self.disk.paths.name
-            ),
-        ))
-    }
-
-    fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
-        if self.saved_dates.is_none() {
-            self.saved_dates = self.index.saved_dates().ok();
-        }
-        let message = self.index.state().message(uid);
-        let cached = self
-            .saved_dates
-            .as_ref()
-            .zip(message)
-            .and_then(|(dates, m)| dates.get(&m));
-        cached.map_or(changed, i64::from)
-    }
-
-    /// A compressed file must not be passed on as if it were the message. `S=` in its name is the
-    /// size of the message, so that a mail that only looks compressed is not refused.
-    fn refuse_compressed(&self, uid: Uid, file: &fs::File, length: u64) -> Result<()> {
-        let list = &self.known.uidlist;
-        let entry = list.position(uid).and_then(|at| list.get(at));
-        let claimed = entry.and_then(|entry| filename::sizes(entry.base).physical);
-        if claimed.is_none_or(|size| size == length) {
-            return Ok(());
-        }
-        let mut start = [0; 16];
-        let read = file.read_at(&mut start, 0).unwrap_or(0);
-        let Some(method) = compression(&start[..read]) else {
-            return Ok(());
-        };
-        Err(StorageError::new(
-            MailErrorClass::NotPossible,
-            format!(
-                "cannot read message UID={uid} of {}: its file is compressed ({method}) by \
-                 Dovecot's zlib or mail_compress plugin, which is not supported for Maildir; \
-                 sync through Dovecot on this host instead",
-                self.disk.paths.name
-            ),
-        ))
-    }
-
-    fn extension(&self, uid: Uid, key: u8) -> Option<(BString, BString)> {
-        let position = self.known.uidlist.position(uid)?;
-        let entry = self.known.uidlist.get(position)?;
-        Some((entry.extension(key)?.into(), entry.base.into()))
-    }
 }
 
 impl Mailbox for MaildirMailbox {
@@ -345,34 +251,7 @@ impl Mailbox for MaildirMailbox {
 
     fn open_message(&mut self, uid: Uid) -> Result<Option<OpenMessage>> {
         self.snapshot()?;
-        let opened = self.with_file(uid, "open", |path| {
-            let file = fs::File::open(path)?;
-            let metadata = file.metadata()?;
-            if !metadata.is_file() {
-                return Err(io::Error::other("it is not a file"));
-            }
-            Ok((file, metadata))
-        })?;
-        let Some((file, metadata)) = opened else {
-            return Ok(None);
-        };
-        self.refuse_compressed(uid, &file, metadata.len())?;
-        let pop3_uidl = match self.extension(uid, b'P') {
-            // An empty value stands for the file's base name.
-            Some((value, base)) if value.is_empty() => base,
-            Some((value, _)) => value,
-            None => BString::default(),
-        };
-        let pop3_order = self
-            .extension(uid, b'O')
-            .and_then(|(value, _)| value.to_str().ok()?.parse().ok());
-        Ok(Some(OpenMessage {
-            received_date: metadata.mtime(),
-            saved_date: self.saved_date(uid, metadata.ctime()),
-            pop3_uidl,
-            pop3_order: pop3_order.unwrap_or(0),
-            body: Box::new(file),
-        }))
+        self.read_message(uid)
     }
 
     fn received_date(&mut self, uid: Uid) -> Result<Option<i64>> {
@@ -544,19 +423,6 @@ impl Mailbox for MaildirMailbox {
         }
         result
     }
-}
-
-/// How a file is compressed (`spec/maildir.md` 9).
-fn compression(start: &[u8]) -> Option<&'static str> {
-    const MAGICS: [(&[u8], &str); 5] = [
-        (b"\x1f\x8b", "gz"),
-        (b"BZh", "bz2"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"Dovecot-LZ4\x0d\x2a\x9b\xc5", "lz4"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-    ];
-    let found = MAGICS.iter().find(|(magic, _)| start.starts_with(magic))?;
-    Some(found.1)
 }
 
 fn no_save() -> StorageError {

@@ -1,5 +1,6 @@
 //! Maildir as Dovecot uses it (`spec/maildir.md`).
 
+mod apply;
 mod commit;
 mod create;
 mod delete;
@@ -12,7 +13,9 @@ mod list;
 mod mailbox;
 mod mark;
 mod paths;
+mod read;
 mod rename;
+mod repair;
 mod save;
 mod scan;
 mod store;

@@ -7,25 +7,22 @@
 //! tells the index. Killed between UID list and index: the same.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 
-use bstr::{BStr, BString};
-use dsync_proto::types::{Flags, Guid, Uid};
+use bstr::BStr;
+use dsync_proto::types::{Guid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
-use super::filename::{self, NameFlags};
+use super::filename;
 use super::files::{Files, match_files};
 use super::mark::{DirMark, Mark};
 use super::save::sweep_tmp;
-use super::scan::{Dir, Scan, Stamp, path_of};
+use super::scan::{Scan, Stamp};
 use super::uid_validity::next_uid_validity;
+use crate::Result;
 use crate::index::{
-    ExtensionSpec, Index, IndexState, LockedIndex, Message, Origin, PendingKind, Transaction,
+    ExtensionSpec, Index, IndexState, LockedIndex, Origin, PendingKind, Transaction,
 };
 use crate::lock::Dotlock;
-use crate::{Result, StorageError};
 
 /// Flag of an index message that is newer than its file.
 const DIRTY: u8 = 0x80;
@@ -247,73 +244,6 @@ impl Disk {
         Ok(())
     }
 
-    /// 8.1 and 8.5: names that cannot stay get a fresh one in `new/`; no message is deleted.
-    /// Returns whether anything was changed.
-    fn repair_names(&self, scan: &Scan, duplicates: &[usize]) -> Result<bool> {
-        let mut names: Vec<(Dir, &[u8])> = Vec::new();
-        names.extend(
-            scan.broken
-                .iter()
-                .map(|(dir, name)| (*dir, name.as_slice())),
-        );
-        for at in duplicates {
-            if let Some(duplicate) = self.true_duplicate(scan, *at)? {
-                names.push(duplicate);
-            }
-        }
-        for (dir, name) in &names {
-            let (dir, name) = (*dir, *name);
-            let old = path_of(&self.paths.box_dir, dir, name);
-            let fresh = self.unique.base_name();
-            let new = path_of(&self.paths.box_dir, Dir::New, fresh.as_bytes());
-            tracing::warn!(
-                "renaming {} to {}: its name cannot be used",
-                old.display(),
-                new.display()
-            );
-            match fs::rename(&old, &new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StorageError::io("rename", &old, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(!scan.broken.is_empty() || !duplicates.is_empty())
-    }
-
-    /// The second file of one base name, if it is a message of its own that needs another name.
-    fn true_duplicate<'s>(&self, scan: &'s Scan, at: usize) -> Result<Option<(Dir, &'s [u8])>> {
-        let (Some(first), Some(second)) = (scan.get(at - 1), scan.get(at)) else {
-            return Ok(None);
-        };
-        let [first_path, path] =
-            [first, second].map(|(dir, name)| path_of(&self.paths.box_dir, dir, name));
-        let metadata = [&first_path, &path].map(|path| fs::symlink_metadata(path).ok());
-        let [Some(first_metadata), Some(metadata)] = metadata else {
-            return Ok(None); // one file, seen before and after it was renamed
-        };
-        let is_same =
-            first_metadata.dev() == metadata.dev() && first_metadata.ino() == metadata.ino();
-        if !is_same {
-            return Ok(Some(second));
-        }
-        if metadata.nlink() < 2 {
-            return Ok(None); // renamed right now
-        }
-        // Two names of one file, left behind by a program that links and unlinks.
-        tracing::warn!(
-            "removing {}: the same file as {}",
-            path.display(),
-            first_path.display()
-        );
-        match fs::remove_file(&first_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &first_path, &error))
-            }
-            _ => Ok(None),
-        }
-    }
-
     /// A letter without a name gets one.
     fn name_letters(&self, known: &mut Known) -> Result<()> {
         let Some(files) = &known.files else {
@@ -439,142 +369,6 @@ impl Disk {
         known.forget_bases();
     }
 
-    /// A message that the index does not know. It is `\Recent` even in `cur/`: only a session
-    /// takes that away.
-    pub(super) fn append_message(
-        &self,
-        known: &Known,
-        position: usize,
-        transaction: &mut Transaction,
-    ) {
-        let (Some(entry), Some(file)) = (
-            known.uidlist.get(position),
-            known.files.as_ref().and_then(|files| files.get(position)),
-        ) else {
-            return;
-        };
-        let flags = file.flags();
-        let mut user_flags = flags.flags;
-        if self.paths.private_seen {
-            user_flags = user_flags & !Flags::SEEN;
-        }
-        transaction.append(entry.uid, user_flags);
-        for name in known.letter_names(flags.letters) {
-            transaction.add_keyword(&name, entry.uid..=entry.uid);
-        }
-    }
-
-    /// The file tells the flags: another program changed them.
-    fn pull_flags(
-        &self,
-        known: &Known,
-        position: usize,
-        message: &Message<'_>,
-        transaction: &mut Transaction,
-    ) {
-        let Some(file) = known.files.as_ref().and_then(|files| files.get(position)) else {
-            return;
-        };
-        let uid = message.uid();
-        let (have, in_file) = (message.flags() & Flags::USER, file.flags());
-        let mut wanted = in_file.flags;
-        if self.paths.private_seen {
-            wanted = (wanted & !Flags::SEEN) | (have & Flags::SEEN);
-        }
-        if have != wanted {
-            transaction.update_flags(uid..=uid, wanted & !have, have & !wanted);
-        }
-        let mask = message.keyword_mask();
-        if in_file.letters == 0 && mask.iter().all(|byte| *byte == 0) {
-            return;
-        }
-        let present: Vec<&BStr> = message.keywords().collect();
-        for letter in 0..26 {
-            let Some(name) = known.keywords.name(letter) else {
-                continue;
-            };
-            let is_set = present
-                .iter()
-                .any(|keyword| keyword.eq_ignore_ascii_case(name));
-            match (in_file.letters & (1 << letter) != 0, is_set) {
-                (true, false) => transaction.add_keyword(name, uid..=uid),
-                (false, true) => transaction.remove_keyword(name, uid..=uid),
-                _ => {}
-            }
-        }
-    }
-
-    /// The index tells the flags: the file is renamed. If that fails, the next sync tries again.
-    fn push_flags(&self, known: &mut Known, position: usize, message: &Message<'_>) -> Result<()> {
-        let keywords: Vec<BString> = message.keywords().map(ToOwned::to_owned).collect();
-        let letters = keywords
-            .iter()
-            .filter_map(|name| known.keywords.find_or_add(name))
-            .fold(0, |letters, letter| letters | (1 << letter));
-        if letters & !known.written_letters != 0 {
-            self.write_keywords(known)?;
-        }
-        self.set_file_flags(known, position, message.flags() & Flags::USER, letters)
-    }
-
-    /// Renames a message file to other flags, into `cur/` if it has any.
-    pub(super) fn set_file_flags(
-        &self,
-        known: &mut Known,
-        position: usize,
-        flags: Flags,
-        letters: u32,
-    ) -> Result<()> {
-        let Some(files) = &mut known.files else {
-            return Ok(());
-        };
-        let (Some(entry), Some(file)) = (known.uidlist.get(position), files.get(position)) else {
-            return Ok(());
-        };
-        let mut flags = flags;
-        if self.paths.private_seen {
-            flags = (flags & !Flags::SEEN) | (file.flags().flags & Flags::SEEN);
-        }
-        let wanted = NameFlags { flags, letters };
-        if file.flags() == wanted {
-            return Ok(());
-        }
-        let old_name = [entry.base, file.info].concat();
-        let new_name = filename::with_flags(&old_name, wanted);
-        let old = path_of(&self.paths.box_dir, file.dir, &old_name);
-        let new = path_of(&self.paths.box_dir, Dir::Cur, &new_name);
-        match fs::rename(&old, &new) {
-            Ok(()) => {
-                let info = new_name[entry.base.len()..].to_vec();
-                files.set(position, Dir::Cur, &info);
-                Ok(())
-            }
-            // Gone since the scan: the next sync records it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(StorageError::io("rename", &old, &error)),
-        }
-    }
-
-    /// Removes a message file; one that is gone is no error.
-    pub(super) fn unlink(&self, known: &mut Known, position: usize) -> Result<()> {
-        let Some(files) = &mut known.files else {
-            return Ok(());
-        };
-        let (Some(entry), Some(file)) = (known.uidlist.get(position), files.get(position)) else {
-            return Ok(());
-        };
-        let path = self.message(file.dir, entry.base, file.info);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &path, &error))
-            }
-            _ => {
-                files.remove(position);
-                Ok(())
-            }
-        }
-    }
-
     /// Notes in the index which state of the files it knows.
     ///
     /// The time of the check is that of the last look at the directories: a delivery since then
@@ -591,15 +385,5 @@ impl Disk {
         );
         transaction.set_extension_header(ExtensionSpec::MAILDIR, 0, &mark.encode());
         Ok(())
-    }
-}
-
-impl Known {
-    /// Names of keyword letters.
-    pub(super) fn letter_names(&self, letters: u32) -> Vec<BString> {
-        (0..26)
-            .filter(|letter| letters & (1 << letter) != 0)
-            .filter_map(|letter| self.keywords.name(letter).map(ToOwned::to_owned))
-            .collect()
     }
 }

@@ -33,7 +33,7 @@ fn message(uid: Uid, guid: &str) -> SaveMessage {
     SaveMessage {
         uid,
         guid: MailGuid::from(guid),
-        flags: if uid % 2 == 0 {
+        flags: if uid.is_multiple_of(2) {
             Flags::RECENT
         } else {
             Flags::SEEN
