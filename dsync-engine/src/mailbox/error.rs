@@ -116,6 +116,18 @@ pub enum PeerFault {
         /// The UID.
         uid: Uid,
     },
+    /// A UIDNEXT that leaves no UIDs.
+    #[error("Remote's UIDNEXT {uid_next} is not possible; the mailbox there is damaged")]
+    InvalidUidNext {
+        /// The UIDNEXT.
+        uid_next: Uid,
+    },
+    /// A modseq that leaves no room to count on.
+    #[error("Remote's modseq {modseq} is not possible; the mailbox there is damaged")]
+    InvalidModseq {
+        /// The modseq.
+        modseq: u64,
+    },
     /// `f` above the last common UID, or without any common state.
     #[error("Remote sent a flag change for UID={uid} above the last common UID={common}")]
     FlagsAboveCommonUid {

@@ -98,7 +98,7 @@ impl Exporter {
         self.changes.next(mailbox, &self.scan, &self.options)
     }
 
-    /// Takes a request of the peer. Fails if the message was not announced.
+    /// Takes a request of the peer. Fails at once if the message was not announced.
     pub fn add_request(&mut self, request: &MailRequest) -> Result<()> {
         self.bodies.add_request(&self.scan, request)
     }
@@ -106,8 +106,8 @@ impl Exporter {
     /// The next requested message; `None` when all requests so far are answered. Call it first
     /// when the peer's requests are complete, so that messages go out by rising UID.
     pub fn next_mail(&mut self, mailbox: &mut dyn Mailbox) -> Result<Option<OutMail>> {
-        self.bodies
-            .next(mailbox, &self.scan, &self.options, &mut self.problems)
+        let (scan, options) = (&self.scan, &self.options);
+        Ok(self.bodies.next(mailbox, scan, options, &mut self.problems))
     }
 
     /// UIDs here of messages that the peer asked for and that could not be read.

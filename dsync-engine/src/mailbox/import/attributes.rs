@@ -51,7 +51,44 @@ fn takes_remote(local: Option<Known<'_>>, remote: Known<'_>, common: ModSeq) -> 
     }
 }
 
+/// Attributes of a backup source, in case that the mailbox is made anew.
+#[derive(Debug, Default)]
+pub(super) struct AttributeHistory {
+    list: Vec<(Attribute, Option<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl AttributeHistory {
+    /// Most octets of values that are kept; the next run brings the rest.
+    const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+    fn keep(&mut self, attribute: &Attribute, stream: Option<&Vec<u8>>) {
+        let value = match (&attribute.value, stream) {
+            (AttributeValue::Inline(value), _) => value.len(),
+            (_, Some(value)) => value.len(),
+            _ => 0,
+        };
+        let bytes = self.bytes + attribute.key.len() + value;
+        if bytes <= Self::MAX_BYTES {
+            self.bytes = bytes;
+            self.list.push((attribute.clone(), stream.cloned()));
+        }
+    }
+}
+
 impl Importer {
+    /// Applies to a new mailbox what came for the old one.
+    pub(super) fn restore_attributes(
+        &mut self,
+        mailbox: &mut dyn Mailbox,
+        history: AttributeHistory,
+    ) -> Result<()> {
+        for (attribute, stream) in history.list {
+            self.attribute(mailbox, &attribute, stream)?;
+        }
+        Ok(())
+    }
+
     /// An attribute; `stream` is its value if the item announces one.
     ///
     /// A store that cannot keep it is no reason to give up the messages: only this attribute is
@@ -64,6 +101,9 @@ impl Importer {
     ) -> Result<()> {
         if self.error.is_some() {
             return Ok(());
+        }
+        if self.options.revert && !self.scan.is_stateful() {
+            self.attribute_history.keep(attribute, stream.as_ref());
         }
         let is_stream = stream.is_some();
         let value: Option<BString> = match (&attribute.value, stream) {
@@ -133,6 +173,7 @@ impl Importer {
             last_change,
         });
         mailbox.set_attribute(name, data)?;
+        self.changed = true;
         self.counters.attributes += 1;
         Ok(())
     }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bstr::BString;
 use dsync_proto::header_hash::HeaderHash;
 use dsync_proto::items::{Change, ChangeKind};
 use dsync_proto::types::{MailGuid, Uid};
 use dsync_storage::{LoggedKind, Mailbox};
 
+use super::saves::Remote;
 use super::{Importer, Scan};
+use crate::Problem;
 use crate::mailbox::Result;
 
 /// The search for the common point, and the cursor over local messages above it.
@@ -26,7 +29,7 @@ pub(super) struct CommonPoint {
     /// out to be common. With whether the peer named the UID.
     maybe_gone: Vec<(Uid, bool)>,
     /// Messages that are missing here: saved if they are above the common point.
-    maybe_saves: Vec<Change>,
+    maybe_saves: Vec<Remote>,
 }
 
 impl CommonPoint {
@@ -100,9 +103,12 @@ impl Importer {
                 self.merge_flags(mailbox, &change)
             }
             ChangeKind::Save if !self.options.filters.accept(&change) => Ok(()),
-            ChangeKind::Save if self.common.found => self.save(mailbox, &change),
             ChangeKind::Save => {
-                self.common.maybe_saves.push(change);
+                let remote = self.remote_of(&change);
+                if self.common.found {
+                    return self.save(mailbox, &remote);
+                }
+                self.common.maybe_saves.push(remote);
                 Ok(())
             }
             ChangeKind::Expunge => {
@@ -249,16 +255,35 @@ impl Importer {
             if uid <= self.common.uid
                 && (named || !only_named)
                 && self.scan.messages.position(uid).is_ok()
+                && (named || self.may_have_been_sent(mailbox, uid))
             {
                 self.gone.insert(uid);
             }
         }
-        for change in std::mem::take(&mut self.common.maybe_saves) {
-            if change.uid > self.common.uid && self.delete.is_none() {
-                self.save(mailbox, &change)?;
+        for remote in std::mem::take(&mut self.common.maybe_saves) {
+            if remote.uid > self.common.uid && self.delete.is_none() {
+                self.save(mailbox, &remote)?;
             }
         }
         Ok(())
+    }
+
+    /// A message that cannot be read could not be sent in an earlier run either. So that the peer
+    /// does not have it does not show that it was expunged there.
+    fn may_have_been_sent(&mut self, mailbox: &mut dyn Mailbox, uid: Uid) -> bool {
+        let Err(error) = mailbox.open_message(uid) else {
+            return true;
+        };
+        if self.options.revert {
+            return true;
+        }
+        self.problems.push(Problem {
+            mailbox: self.scan.name.clone(),
+            uid,
+            guid: BString::default(),
+            reason: format!("cannot be read and is not on the other side, it is kept: {error}"),
+        });
+        false
     }
 
     /// All changes are read: the local messages behind them are new.

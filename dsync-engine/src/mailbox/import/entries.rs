@@ -2,14 +2,15 @@
 //! (`spec/mailbox-sync.md` 7.1 to 7.4).
 //!
 //! Both sides walk the same two lists in the same order and so compute the same UIDs. Entries
-//! refer to each other by index; messages with one GUID form a chain.
+//! refer to each other by index; messages with one GUID form a chain. Chains are made by sorting
+//! when all entries are known: about 70 bytes per message with its GUID, and no step that is
+//! slower than that sort, however many instances of a message there are.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use dsync_proto::types::Uid;
 
-/// "No such entry", "no such chain".
+/// "No such entry".
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A message that is above the common point on at least one side.
@@ -25,22 +26,10 @@ pub(super) struct Entry {
     pub(super) incoming: u32,
     /// The entry for the same message on the other side, itself, or [`NONE`].
     link: u32,
-    chain: u32,
-    next_in_chain: u32,
     /// `final_uid` is free on both sides.
     usable: bool,
     /// Nothing is left to do for it.
     pub(super) skip: bool,
-}
-
-/// All messages with one GUID.
-#[derive(Clone, Debug)]
-struct Chain {
-    head: u32,
-    tail: u32,
-    /// First entry without link: all unlinked ones are on the same side, since the first of the
-    /// other side links.
-    unlinked: u32,
 }
 
 /// What must be done for the messages of one chain.
@@ -52,20 +41,22 @@ pub(super) struct Placement {
     pub(super) surplus: Vec<Uid>,
     /// Entries that are still to be saved, by index.
     pub(super) missing: Vec<u32>,
-    /// A local message with this GUID to copy from; 0 if there is none.
-    pub(super) source: Uid,
+    /// Local messages with this GUID to copy from.
+    pub(super) sources: Vec<Uid>,
 }
 
 /// The list of entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entries {
     list: Vec<Entry>,
-    chains: Vec<Chain>,
-    by_guid: HashMap<Arc<[u8]>, u32>,
-    guids: Vec<Arc<[u8]>>,
-    /// Entries with a local UID, and those with a remote one, both by rising UID.
-    local: Vec<u32>,
+    /// GUIDs of all entries, one behind the other, and where each ends.
+    guids: Vec<u8>,
+    guid_ends: Vec<u64>,
+    /// Entries that are there, by rising remote UID.
     remote: Vec<u32>,
+    /// All entries by GUID, then by index, and where in that order the chains begin.
+    order: Vec<u32>,
+    chains: Vec<u32>,
 }
 
 /// How an entry came up in the merge pass.
@@ -75,8 +66,8 @@ pub(super) enum Kind {
     Local(Uid),
     /// Only there. The UID is free here from our UIDNEXT on.
     Remote(Uid),
-    /// The same message at the same place on both sides: local and remote UID.
-    Both(Uid, Uid),
+    /// The same message at the same UID on both sides.
+    Both(Uid),
 }
 
 impl Entries {
@@ -88,137 +79,110 @@ impl Entries {
         self.list.get_mut(index as usize)
     }
 
-    /// Adds an entry to the chain of this GUID (an empty one is never chained) and links it.
-    /// `uid_next` are UIDNEXT here and there.
+    /// Adds an entry with this GUID (one without is in no chain with others). `uid_next` are
+    /// UIDNEXT here and there.
     pub(super) fn push(&mut self, guid: &[u8], kind: Kind, incoming: u32, uid_next: (Uid, Uid)) {
-        let (final_uid, local_uid, remote_uid, usable) = match kind {
+        let index = self.list.len() as u32;
+        let (uid, local_uid, remote_uid, usable) = match kind {
             Kind::Local(uid) => (uid, uid, 0, uid >= uid_next.1),
             Kind::Remote(uid) => (uid, 0, uid, uid >= uid_next.0),
-            Kind::Both(local, remote) => (local, local, remote, true),
+            Kind::Both(uid) => (uid, uid, uid, true),
         };
-        let index = self.list.len() as u32;
-        let chain = self.chain(guid);
         self.list.push(Entry {
-            final_uid,
+            final_uid: uid,
             local_uid,
             remote_uid,
             incoming,
-            link: NONE,
-            chain,
-            next_in_chain: NONE,
+            link: match kind {
+                Kind::Both(_) => index,
+                _ => NONE,
+            },
             usable,
             skip: false,
         });
-        self.meet_same_uid(index);
-        self.link(index, matches!(kind, Kind::Both(..)));
-        if local_uid != 0 {
-            self.local.push(index);
-        }
+        self.guids.extend_from_slice(guid);
+        self.guid_ends.push(self.guids.len() as u64);
         if remote_uid != 0 {
             self.remote.push(index);
         }
     }
 
-    fn chain(&mut self, guid: &[u8]) -> u32 {
-        if let (false, Some(chain)) = (guid.is_empty(), self.by_guid.get(guid)) {
-            return *chain;
-        }
-        let id = self.chains.len() as u32;
-        let guid: Arc<[u8]> = guid.into();
-        if !guid.is_empty() {
-            self.by_guid.insert(Arc::clone(&guid), id);
-        }
-        self.guids.push(guid);
-        self.chains.push(Chain {
-            head: NONE,
-            tail: NONE,
-            unlinked: NONE,
-        });
-        id
+    fn guid_of(&self, index: u32) -> &[u8] {
+        let index = index as usize;
+        let end = self.guid_ends.get(index).copied().unwrap_or(0) as usize;
+        let start = index
+            .checked_sub(1)
+            .and_then(|before| self.guid_ends.get(before))
+            .map_or(0, |start| *start as usize);
+        self.guids.get(start..end).unwrap_or_default()
     }
 
-    /// An earlier entry of the chain with the same UID: then that UID is right for both.
-    fn meet_same_uid(&mut self, index: u32) {
-        let Some(entry) = self.get(index) else { return };
-        let (uid, chain) = (entry.final_uid, entry.chain);
-        for earlier in [self.find(&self.local, uid), self.find(&self.remote, uid)] {
-            if let Some(earlier) = earlier.and_then(|index| self.get_mut(index))
-                && earlier.chain == chain
-                && earlier.final_uid == uid
+    /// All entries are known: sorts them into chains and links them (7.2).
+    fn seal(&mut self) {
+        let mut order: Vec<u32> = (0..self.list.len() as u32).collect();
+        order.sort_unstable_by_key(|index| (self.guid_of(*index), *index));
+        let mut chains = Vec::new();
+        for (place, index) in order.iter().enumerate() {
+            let before = place.checked_sub(1).and_then(|before| order.get(before));
+            let guid = self.guid_of(*index);
+            if guid.is_empty() || before.is_none_or(|before| self.guid_of(*before) != guid) {
+                chains.push(place as u32);
+            }
+        }
+        self.order = order;
+        self.chains = chains;
+        for chain in self.chain_ids() {
+            let members = self.members(chain);
+            if members.len() > 1 {
+                let members = members.to_vec();
+                self.meet_same_uids(&members);
+                self.link(&members);
+            }
+        }
+    }
+
+    /// Two entries of a chain with the same UID: that UID is right for the earlier one.
+    fn meet_same_uids(&mut self, members: &[u32]) {
+        let uid = |index: &u32| self.get(*index).map_or(0, |entry| entry.final_uid);
+        let mut by_uid: Vec<(Uid, u32)> = members.iter().map(|i| (uid(i), *i)).collect();
+        by_uid.sort_unstable();
+        for pair in by_uid.windows(2) {
+            if let [(uid, earlier), (same, _)] = pair
+                && uid == same
+                && let Some(earlier) = self.get_mut(*earlier)
             {
                 earlier.usable = true;
             }
         }
     }
 
-    /// The entry with this final UID in a list that is sorted by it.
-    fn find(&self, sorted: &[u32], uid: Uid) -> Option<u32> {
-        let key = |index: &u32| self.get(*index).map_or(0, |entry| entry.final_uid);
-        sorted
-            .binary_search_by_key(&uid, key)
-            .ok()
-            .map(|position| sorted[position])
-    }
-
-    /// Appends to the chain; the first unlinked entry of the other side becomes the partner.
-    fn link(&mut self, index: u32, itself: bool) {
-        let Some(entry) = self.get(index) else { return };
-        let is_local = entry.local_uid != 0;
-        let chain_id = entry.chain as usize;
-        let Some(chain) = self.chains.get(chain_id).cloned() else {
-            return;
-        };
-        let partner = self
-            .get(chain.unlinked)
-            .filter(|earlier| !itself && (earlier.local_uid != 0) != is_local)
-            .map_or(NONE, |_| chain.unlinked);
-        if let Some(tail) = self.get_mut(chain.tail) {
-            tail.next_in_chain = index;
-        }
-        let head = if chain.head == NONE {
-            index
-        } else {
-            chain.head
-        };
-        let mut unlinked = chain.unlinked;
-        if partner != NONE {
-            if let Some(partner) = self.get_mut(partner) {
-                partner.link = index;
-            }
-            unlinked = self.next_unlinked(partner);
-        }
-        let link = if itself { index } else { partner };
-        if let Some(entry) = self.get_mut(index) {
-            entry.link = link;
-        }
-        if link == NONE && unlinked == NONE {
-            unlinked = index;
-        }
-        if let Some(chain) = self.chains.get_mut(chain_id) {
-            *chain = Chain {
-                head,
-                tail: index,
-                unlinked,
+    /// The first unlinked entry of the other side becomes the partner. So those that wait are
+    /// always on one side.
+    fn link(&mut self, members: &[u32]) {
+        let mut waiting: VecDeque<(u32, bool)> = VecDeque::new();
+        for index in members {
+            let Some(entry) = self.get(*index).filter(|entry| entry.link == NONE) else {
+                continue;
             };
-        }
-    }
-
-    /// The next entry behind `index` in its chain that has no link.
-    fn next_unlinked(&self, index: u32) -> u32 {
-        let mut next = self.get(index).map_or(NONE, |entry| entry.next_in_chain);
-        while let Some(entry) = self.get(next).filter(|entry| entry.link != NONE) {
-            next = entry.next_in_chain;
-        }
-        // The entry that is being added is linked in a moment.
-        match self.get(next) {
-            Some(entry) if entry.link == NONE && next as usize + 1 < self.list.len() => next,
-            _ => NONE,
+            let is_local = entry.local_uid != 0;
+            match waiting.front().copied() {
+                Some((partner, other)) if other != is_local => {
+                    waiting.pop_front();
+                    for (one, two) in [(*index, partner), (partner, *index)] {
+                        if let Some(entry) = self.get_mut(one) {
+                            entry.link = two;
+                        }
+                    }
+                }
+                _ => waiting.push_back((*index, is_local)),
+            }
         }
     }
 
     /// 7.3: gives every entry its UID, from `next` on where its own cannot be used. Returns the
     /// next free UID, or `None` if there are none left.
     pub(super) fn assign(&mut self, mut next: Uid) -> Option<Uid> {
+        self.seal();
         for index in 0..self.list.len() {
             let entry = self.list.get(index)?;
             if entry.skip {
@@ -246,45 +210,57 @@ impl Entries {
         Some(next)
     }
 
-    /// Ids of all chains, in the order in which they came up.
+    /// Ids of all chains, after [`Entries::assign`].
     pub(super) fn chain_ids(&self) -> std::ops::Range<u32> {
         0..self.chains.len() as u32
     }
 
-    /// GUID of a chain; empty if its message has none.
-    pub(super) fn guid(&self, chain: u32) -> &[u8] {
-        self.guids.get(chain as usize).map_or(&[], AsRef::as_ref)
+    /// Indexes of the entries of a chain, in the order in which they came up.
+    pub(super) fn members(&self, chain: u32) -> &[u32] {
+        let start = self.chains.get(chain as usize).map(|start| *start as usize);
+        let end = self.chains.get(chain as usize + 1);
+        let end = end.map_or(self.order.len(), |end| *end as usize);
+        start
+            .and_then(|start| self.order.get(start..end))
+            .unwrap_or_default()
     }
 
-    /// The chain of a GUID.
+    /// GUID of a chain; empty if its message has none.
+    pub(super) fn guid(&self, chain: u32) -> &[u8] {
+        let first = self.members(chain).first();
+        first.map_or(&[], |index| self.guid_of(*index))
+    }
+
+    /// The chain of a GUID that is not empty.
     pub(super) fn chain_of(&self, guid: &[u8]) -> Option<u32> {
-        self.by_guid.get(guid).copied()
+        let id = self.chains.binary_search_by(|start| {
+            let first = self.order.get(*start as usize).copied().unwrap_or(NONE);
+            self.guid_of(first).cmp(guid)
+        });
+        id.ok().map(|id| id as u32)
     }
 
     /// The chain of the message that the peer has at this UID.
     pub(super) fn chain_of_remote(&self, uid: Uid) -> Option<u32> {
         let key = |index: &u32| self.get(*index).map_or(0, |entry| entry.remote_uid);
         let position = self.remote.binary_search_by_key(&uid, key).ok()?;
-        self.get(*self.remote.get(position)?)
-            .map(|entry| entry.chain)
-    }
-
-    /// Indexes of the entries of a chain.
-    pub(super) fn members(&self, chain: u32) -> impl Iterator<Item = u32> {
-        let head = self
+        let index = *self.remote.get(position)?;
+        let wanted = (self.guid_of(index), index);
+        let place = self
+            .order
+            .binary_search_by_key(&wanted, |other| (self.guid_of(*other), *other))
+            .ok()?;
+        let behind = self
             .chains
-            .get(chain as usize)
-            .map_or(NONE, |chain| chain.head);
-        std::iter::successors(Some(head), |index| {
-            self.get(*index).map(|e| e.next_in_chain)
-        })
-        .take_while(|index| *index != NONE)
+            .partition_point(|start| *start as usize <= place);
+        behind.checked_sub(1).map(|id| id as u32)
     }
 
     /// UID on the remote side of the first entry that is there, 0 if none is.
     pub(super) fn remote_uid(&self, chain: u32) -> Uid {
-        self.members(chain)
-            .filter_map(|index| self.get(index))
+        let members = self.members(chain).iter();
+        members
+            .filter_map(|index| self.get(*index))
             .map(|entry| entry.remote_uid)
             .find(|uid| *uid != 0)
             .unwrap_or(0)
@@ -292,7 +268,7 @@ impl Entries {
 
     /// 7.4: what local messages can serve. Entries that are served get `skip`.
     pub(super) fn place(&mut self, chain: u32) -> Placement {
-        let members: Vec<u32> = self.members(chain).collect();
+        let members = self.members(chain).to_vec();
         let entries = || members.iter().filter_map(|index| self.get(*index));
         let mut have: Vec<Uid> = entries()
             .map(|entry| entry.local_uid)
@@ -305,27 +281,10 @@ impl Entries {
             .collect();
         want.sort_unstable();
         want.dedup();
-        let mut placement = Placement {
-            source: have.first().copied().unwrap_or(0),
-            ..Placement::default()
-        };
-        let mut open = want.iter().copied().peekable();
-        let mut served = Vec::new();
-        let mut spare = Vec::new();
-        for uid in have {
-            if open.peek() == Some(&uid) {
-                served.extend(open.next());
-            } else {
-                spare.push(uid);
-            }
-        }
-        while let (Some(uid), Some(old)) = (open.peek().copied(), spare.last().copied()) {
-            placement.moves.push((old, uid));
-            served.extend(open.next());
-            spare.pop();
-        }
-        placement.surplus = spare;
-        served.sort_unstable();
+        let mut placement = place_uids(&have, &want);
+        // What is served is the lower part of what is wanted.
+        let served = want.len() - placement.open;
+        let served = want.get(..served).unwrap_or_default();
         for index in members {
             let Some(entry) = self.get_mut(index) else {
                 continue;
@@ -336,13 +295,51 @@ impl Entries {
                 placement.missing.push(index);
             }
         }
-        placement
+        Placement {
+            moves: placement.moves,
+            surplus: placement.surplus,
+            missing: placement.missing,
+            sources: have,
+        }
     }
+}
+
+/// Result of [`place_uids`].
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Places {
+    moves: Vec<(Uid, Uid)>,
+    surplus: Vec<Uid>,
+    missing: Vec<u32>,
+    /// That many of the highest wanted UIDs are not served.
+    open: usize,
+}
+
+/// 7.4 steps 2 to 4: messages at `have` shall stand at `want`; both rising.
+fn place_uids(have: &[Uid], want: &[Uid]) -> Places {
+    let mut open = want;
+    let mut places = Places::default();
+    for uid in have {
+        match open.split_first() {
+            Some((first, rest)) if first == uid => open = rest,
+            _ => places.surplus.push(*uid),
+        }
+    }
+    while let (Some((wanted, rest)), Some(old)) = (open.split_first(), places.surplus.last()) {
+        places.moves.push((*old, *wanted));
+        places.surplus.pop();
+        open = rest;
+    }
+    places.open = open.len();
+    places
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn finals(entries: &Entries) -> Vec<Uid> {
+        entries.list.iter().map(|entry| entry.final_uid).collect()
+    }
 
     /// S04: local a4 at 4, remote b4 at 4 and b5 at 5; UIDNEXT 5 here, 6 there.
     #[test]
@@ -357,13 +354,9 @@ mod tests {
         there.push(b"55", Kind::Local(5), NONE, (6, 5));
         there.push(b"99", Kind::Remote(4), 0, (6, 5));
         assert_eq!(there.assign(6), Some(8));
-        let finals = |entries: &Entries| -> Vec<Uid> {
-            entries.list.iter().map(|entry| entry.final_uid).collect()
-        };
         assert_eq!(finals(&here), [6, 5, 7]);
         assert_eq!(finals(&there), [6, 5, 7]);
-        let moved = there.place(0);
-        assert_eq!(moved.moves, [(4, 6)]);
+        assert_eq!(there.place(0).moves, [(4, 6)]);
         assert_eq!(here.place(0).missing, [0]);
         assert_eq!(here.place(2).moves, [(4, 7)]);
     }
@@ -375,9 +368,53 @@ mod tests {
         entries.push(b"q", Kind::Remote(4), 0, (5, 6));
         entries.push(b"x", Kind::Remote(5), 1, (5, 6));
         assert_eq!(entries.assign(6), Some(7));
-        let placed = entries.place(0);
+        let chain = entries.chain_of(b"x").unwrap();
+        let placed = entries.place(chain);
         assert_eq!(placed.moves, [(4, 5)], "the usable UID of the remote side");
         assert!(placed.missing.is_empty());
+        assert_eq!(entries.chain_of(b"y"), None);
+        assert_eq!(entries.chain_of_remote(4), entries.chain_of(b"q"));
+        assert_eq!(entries.chain_of_remote(6), None);
+    }
+
+    #[test]
+    fn without_guids_every_message_is_alone() {
+        let mut entries = Entries::default();
+        entries.push(b"", Kind::Remote(3), 0, (4, 5));
+        entries.push(b"", Kind::Local(3), NONE, (4, 5));
+        entries.push(b"", Kind::Remote(4), 1, (4, 5));
+        assert_eq!(entries.assign(5), Some(7));
+        assert_eq!(finals(&entries), [5, 6, 4]);
+        assert_eq!(entries.chain_ids().len(), 3);
+        assert_eq!(entries.chain_of_remote(4), Some(2));
+        assert_eq!(entries.remote_uid(2), 4);
+        assert_eq!(entries.place(1).moves, [(3, 6)]);
+    }
+
+    #[test]
+    fn local_messages_serve_wanted_uids() {
+        for (have, want, moves, surplus, open) in [
+            (&[3][..], &[3][..], &[][..], &[][..], 0),
+            (&[], &[4, 5], &[], &[], 2),
+            (&[3], &[7], &[(3, 7)], &[], 0),
+            (&[3, 4], &[7], &[(4, 7)], &[3], 0),
+            (&[3, 4], &[4, 7, 8], &[(3, 7)], &[], 1),
+            (&[1, 2, 3], &[8, 9], &[(3, 8), (2, 9)], &[1], 0),
+            (&[1, 2, 3], &[], &[], &[1, 2, 3], 0),
+        ] {
+            let places = place_uids(have, want);
+            assert_eq!(places.moves, moves, "{have:?} {want:?}");
+            assert_eq!(places.surplus, surplus, "{have:?} {want:?}");
+            assert_eq!(places.open, open, "{have:?} {want:?}");
+        }
+    }
+
+    #[test]
+    fn uids_end_before_the_highest_number() {
+        let mut entries = Entries::default();
+        entries.push(b"a", Kind::Remote(1), 0, (2, 2));
+        assert_eq!(entries.clone().assign(4_294_967_293), Some(4_294_967_294));
+        assert_eq!(entries.assign(4_294_967_294), None);
     }
 
     #[test]

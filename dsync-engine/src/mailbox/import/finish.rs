@@ -48,29 +48,31 @@ impl Importer {
 
     /// The session ended early: keeps what can be kept without a later run taking half of the
     /// work for deletions. Drop the mailbox afterwards.
+    ///
+    /// Killed in it: as if the session had ended after the last commit before.
     pub fn abort(&mut self, mailbox: &mut dyn Mailbox) -> ImportResult {
         mailbox.save_abort();
-        let keep = self.bodies.has_saved() && self.bodies.is_safe_to_commit(&self.entries);
-        if keep && let Err(error) = self.commit(mailbox) {
+        self.receiving = None;
+        let saved = !self.bodies.saved().is_empty();
+        let safe = !saved || self.bodies.has_no_gap(&self.entries);
+        if (saved || self.changed)
+            && safe
+            && self.delete.is_none()
+            && let Err(error) = self.commit(mailbox)
+        {
             tracing::warn!("{error}");
         }
         self.result()
     }
 
     fn try_finish(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
-        let scan = Arc::clone(&self.scan);
-        let failed = |what| MailboxError::storage(&scan.name, what);
-        for uid in &self.gone {
-            mailbox.expunge(*uid).map_err(failed("Expunging failed"))?;
-        }
-        let moved = self.moved.len() as u64;
-        self.counters.expunged = (self.gone.len() as u64).saturating_sub(moved);
-        self.counters.copied += moved;
+        self.make_moves(mailbox)?;
+        self.expunge_gone(mailbox)?;
         if self.unexpected.is_none() {
             self.update_metadata(mailbox)?;
         }
         self.commit(mailbox)?;
-        if self.bodies.has_saved() || !self.moved.is_empty() {
+        if !self.bodies.saved().is_empty() {
             self.move_latecomers(mailbox)?;
         }
         self.move_undelivered(mailbox)
@@ -99,12 +101,23 @@ impl Importer {
             .map_err(MailboxError::storage(&self.scan.name, "Update failed"))
     }
 
+    /// Only at the end: the peer may ask for what goes here.
+    fn expunge_gone(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
+        for uid in &self.gone {
+            self.counters.expunged += u64::from(!self.moved.contains_key(uid));
+            let failed = MailboxError::storage(&self.scan.name, "Expunging failed");
+            mailbox.expunge(*uid).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn commit(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
-        let name = &self.scan.name;
-        let report = mailbox
-            .commit()
-            .map_err(MailboxError::storage(name, "Commit failed"))?;
+        let failed = MailboxError::storage(&self.scan.name, "Commit failed");
+        let report = mailbox.commit().map_err(failed)?;
         self.conflicts += report.moved.len();
+        self.lost_uids
+            .extend(report.moved.iter().map(|(wanted, _)| *wanted));
+        self.changed = false;
         Ok(())
     }
 
@@ -112,9 +125,10 @@ impl Importer {
     fn move_latecomers(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
         let scan = Arc::clone(&self.scan);
         let failed = || MailboxError::storage(&scan.name, "Sync failed");
-        let mut ours = self.bodies.saved_uids(&self.entries);
-        ours.extend(self.moved.values());
+        let mut ours = self.bodies.saved().to_vec();
+        ours.sort_unstable();
         let highest = ours.last().copied().unwrap_or(0);
+        let is_ours = |uid: &Uid| ours.binary_search(uid).is_ok() && !self.lost_uids.contains(uid);
         let end = self.options.remote.uid_next.saturating_sub(1).max(highest);
         let messages = mailbox.messages().map_err(failed())?;
         let first = messages
@@ -124,7 +138,7 @@ impl Importer {
             .filter_map(|index| messages.get(index))
             .map(|row| row.uid)
             .take_while(|uid| *uid <= end)
-            .filter(|uid| !ours.contains(uid))
+            .filter(|uid| !is_ours(uid))
             .collect();
         if latecomers.is_empty() {
             return Ok(());
@@ -136,12 +150,16 @@ impl Importer {
 
     /// Messages that the peer could not get keep out of the common range.
     fn move_undelivered(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
-        let present = |uid: &Uid| self.moved.get(uid).copied().unwrap_or(*uid);
+        if self.undelivered.is_empty() {
+            return Ok(());
+        }
+        let failed = MailboxError::storage(&self.scan.name, "Sync failed");
+        let messages = mailbox.messages().map_err(failed)?;
         let mut uids: Vec<Uid> = self
             .undelivered
             .iter()
-            .filter(|uid| self.moved.contains_key(uid) || !self.gone.contains(uid))
-            .map(present)
+            .map(|uid| self.moved.get(uid).copied().unwrap_or(*uid))
+            .filter(|uid| messages.position(*uid).is_ok())
             .collect();
         if uids.is_empty() {
             return Ok(());
@@ -168,10 +186,9 @@ impl Importer {
                 status.highest_pvt_modseq,
             ),
         };
-        let changes = match (conflicts, self.instances_left) {
-            (0, false) => None,
-            (0, true) => Some("a large message was saved only once".to_owned()),
-            (count, _) => Some(format!("{count} UIDs changed due to UID conflicts")),
+        let changes = match conflicts {
+            0 => None,
+            count => Some(format!("{count} UIDs changed due to UID conflicts")),
         };
         ImportResult {
             last_common_uid: uid,

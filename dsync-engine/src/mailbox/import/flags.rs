@@ -1,5 +1,7 @@
 //! Merging flags and keywords of one message (`spec/mailbox-sync.md` 6).
 
+use std::collections::{HashMap, HashSet};
+
 use bstr::{BString, ByteSlice};
 use dsync_proto::items::Change;
 use dsync_proto::types::{Flags, KeywordOp, ModSeq};
@@ -106,7 +108,55 @@ fn prefers_remote(local: ModSeq, remote: ModSeq, is_master: bool) -> bool {
     local < remote || (local == remote && !is_master)
 }
 
-/// Names in the order in which Dovecot meets them: of the change, of the log, of the message.
+/// What both sides say about every keyword, in the order in which Dovecot meets the names: of
+/// the change, of the log, of the message.
+///
+/// A name that no Dovecot can store is not sent by anybody: if the peer does not speak of it,
+/// that says nothing, and if it does, we cannot store it.
+fn said_keywords<'k>(
+    row: &MessageRef<'k>,
+    logged: Option<&'k LoggedChange>,
+    change: &'k Change,
+) -> Vec<(&'k [u8], Said, Said)> {
+    let mut list: Vec<(&[u8], Said, Said)> = Vec::new();
+    let mut places: HashMap<&[u8], usize> = HashMap::new();
+    let mut place = |list: &mut Vec<_>, name: &'k [u8]| {
+        *places.entry(name).or_insert_with(|| {
+            list.push((name, Said::default(), Said::default()));
+            list.len() - 1
+        })
+    };
+    for keyword in &change.keyword_changes {
+        let at = place(&mut list, keyword.name.as_bytes());
+        let remote = &mut list[at].2;
+        match keyword.op {
+            KeywordOp::Add => remote.added = true,
+            KeywordOp::Remove => remote.removed = true,
+            KeywordOp::Final => remote.set = true,
+            KeywordOp::AddFinal => (remote.set, remote.added) = (true, true),
+        }
+    }
+    let spoken_of = list.len();
+    for (op, name) in logged.map_or(&[][..], |log| &log.keywords) {
+        let at = place(&mut list, name.as_bytes());
+        let local = &mut list[at].1;
+        match op {
+            KeywordOp::Add | KeywordOp::AddFinal => local.added = true,
+            KeywordOp::Remove | KeywordOp::Final => local.removed = true,
+        }
+    }
+    for keyword in row.keywords {
+        let at = place(&mut list, keyword);
+        list[at].1.set = true;
+    }
+    let mut place = 0;
+    list.retain(|(name, local, _)| {
+        place += 1;
+        keywords::is_valid(name) || (place <= spoken_of && local.set)
+    });
+    list
+}
+
 fn merge_keywords(
     row: &MessageRef<'_>,
     logged: Option<&LoggedChange>,
@@ -114,57 +164,23 @@ fn merge_keywords(
     prefer_remote: bool,
     update: &mut FlagUpdate,
 ) {
-    let log = logged.map_or(&[][..], |log| &log.keywords);
-    let mut names: Vec<&[u8]> = Vec::new();
-    let said = change
-        .keyword_changes
-        .iter()
-        .map(|keyword| keyword.name.as_bytes());
-    let own = log.iter().map(|(_, name)| name.as_bytes());
-    let present = row.keywords.iter().map(AsRef::as_ref);
-    for name in said.chain(own).chain(present) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
+    if change.keyword_changes.is_empty() && row.keywords.is_empty() {
+        return;
     }
-    let is_set = |name: &[u8]| row.keywords.iter().any(|k| k.eq_ignore_ascii_case(name));
-    for name in names {
-        let mut local = Said {
-            set: row.keywords.iter().any(|keyword| keyword.as_ref() == name),
-            ..Said::default()
-        };
-        for (op, _) in log.iter().filter(|(_, logged)| logged.as_bytes() == name) {
-            match op {
-                KeywordOp::Add | KeywordOp::AddFinal => local.added = true,
-                KeywordOp::Remove | KeywordOp::Final => local.removed = true,
-            }
-        }
-        let mut remote = Said::default();
-        for keyword in change
-            .keyword_changes
-            .iter()
-            .filter(|k| k.name.as_bytes() == name)
-        {
-            match keyword.op {
-                KeywordOp::Add => remote.added = true,
-                KeywordOp::Remove => remote.removed = true,
-                KeywordOp::Final => remote.set = true,
-                KeywordOp::AddFinal => (remote.set, remote.added) = (true, true),
-            }
-        }
+    // Stores know names without case.
+    let present: HashSet<Vec<u8>> = lower_case(row.keywords.iter().map(AsRef::as_ref));
+    for (name, local, remote) in said_keywords(row, logged, change) {
         let wanted = merge(local, remote, prefer_remote);
-        if wanted && !local.set && !is_set(name) && keywords::is_valid(name) {
+        if wanted && !present.contains(&name.to_ascii_lowercase()) {
             update.add_keywords.push(name.into());
         } else if !wanted && local.set {
             update.remove_keywords.push(name.into());
         }
     }
-    // Stores know names without case: one that goes must not take another spelling that stays.
-    let added = std::mem::take(&mut update.add_keywords);
-    update
-        .remove_keywords
-        .retain(|name| !added.iter().any(|add| add.eq_ignore_ascii_case(name)));
-    update.add_keywords = added;
+}
+
+fn lower_case<'k>(names: impl Iterator<Item = &'k [u8]>) -> HashSet<Vec<u8>> {
+    names.map(<[u8]>::to_ascii_lowercase).collect()
 }
 
 /// 6.5: at least the peer's modseq; above all of its own if it will have to change, too.
@@ -175,13 +191,14 @@ fn set_modseqs(
     update: &mut FlagUpdate,
 ) {
     let result = (row.flags | update.add_flags) & !update.remove_flags;
-    let differs = |mask: Flags| (result & mask) != (change.final_flags & Flags::WIRE & mask);
+    // Dovecot compares \Recent, too, and then raises modseqs at every full run for nothing.
+    let differs = |mask: Flags| (result & mask) != (change.final_flags & mask);
     let mut target = change.modseq;
-    let public_differs = differs(Flags::WIRE & !context.private);
+    let public_differs = differs(Flags::USER & !context.private);
     if (public_differs || keywords_differ(row, change, update))
         && target <= context.remote_highest_modseq
     {
-        target = context.remote_highest_modseq + 1;
+        target = context.remote_highest_modseq.saturating_add(1);
     }
     if row.modseq < target {
         update.min_modseq = target;
@@ -191,7 +208,7 @@ fn set_modseqs(
     }
     let mut target = change.pvt_modseq;
     if differs(context.private) && target <= context.remote_highest_pvt_modseq {
-        target = context.remote_highest_pvt_modseq + 1;
+        target = context.remote_highest_pvt_modseq.saturating_add(1);
     }
     if row.pvt_modseq < target {
         update.min_pvt_modseq = target;
@@ -199,28 +216,18 @@ fn set_modseqs(
 }
 
 fn keywords_differ(row: &MessageRef<'_>, change: &Change, update: &FlagUpdate) -> bool {
-    let contains =
-        |list: &[BString], name: &[u8]| list.iter().any(|k| k.eq_ignore_ascii_case(name));
-    let mut local: Vec<Vec<u8>> = row
-        .keywords
-        .iter()
-        .filter(|keyword| !contains(&update.remove_keywords, keyword))
-        .map(|keyword| keyword.to_ascii_lowercase())
-        .chain(
-            update
-                .add_keywords
-                .iter()
-                .map(|keyword| keyword.to_ascii_lowercase()),
-        )
-        .collect();
-    let mut remote: Vec<Vec<u8>> = present_keywords(change)
-        .map(|name| name.to_ascii_lowercase())
-        .collect();
-    local.sort_unstable();
-    local.dedup();
-    remote.sort_unstable();
-    remote.dedup();
-    local != remote
+    if row.keywords.is_empty() && change.keyword_changes.is_empty() {
+        return false;
+    }
+    let valid = |name: &&[u8]| keywords::is_valid(name);
+    let own = row.keywords.iter().map(AsRef::as_ref);
+    let added = update.add_keywords.iter().map(|name| name.as_bytes());
+    let mut result = lower_case(own.chain(added).filter(valid));
+    for name in &update.remove_keywords {
+        result.remove(&name.to_ascii_lowercase());
+    }
+    let remote = present_keywords(change).map(|name| name.as_bytes());
+    result != lower_case(remote.filter(valid))
 }
 
 /// Keywords that the message has on the remote side now.
@@ -257,6 +264,7 @@ fn replace(row: &MessageRef<'_>, change: &Change) -> Option<FlagUpdate> {
         remove_keywords: row
             .keywords
             .iter()
+            .filter(|keyword| keywords::is_valid(keyword))
             .filter(|keyword| !names.iter().any(|name| name.eq_ignore_ascii_case(keyword)))
             .map(|keyword| keyword.as_bstr().to_owned())
             .collect(),

@@ -8,17 +8,19 @@ mod finish;
 mod flags;
 mod incoming;
 mod options;
+mod plan;
 mod saves;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dsync_proto::header_hash::HeaderHash;
-use dsync_proto::items::{Change, ChangeKind, MailRequest};
-use dsync_proto::types::{Flags, MAX_UID, MailGuid, Uid};
+use dsync_proto::items::{Change, ChangeKind};
+use dsync_proto::types::{Flags, MAX_UID, MailGuid, ModSeq, Uid};
 use dsync_storage::{Mailbox, MessageTable};
 
-use self::bodies::{Bodies, Spool};
+use self::attributes::AttributeHistory;
+use self::bodies::{Receiving, SinceCommit};
 use self::common_point::CommonPoint;
 use self::entries::Entries;
 use self::flags::MergeContext;
@@ -26,9 +28,14 @@ use self::incoming::IncomingTable;
 pub use self::options::{
     CommitInterval, Counters, DeleteMailbox, ImportOptions, ImportResult, MailBody,
 };
+use self::plan::Plan;
 use super::header_hash::hash_message;
 use super::{MailboxError, PeerFault, Result, Scan};
 use crate::Problem;
+
+/// Highest modseq that is believed. A store must be able to count on from it, and IMAP clients
+/// know 63 bits (RFC 7162).
+const MAX_MODSEQ: ModSeq = 1 << 62;
 
 /// Receives the attributes, changes and bodies of one mailbox and brings the local one in step.
 ///
@@ -42,10 +49,14 @@ pub struct Importer {
     gone: BTreeSet<Uid>,
     entries: Entries,
     incoming: IncomingTable,
-    bodies: Bodies,
-    spool: Spool,
+    bodies: Plan,
+    /// The message whose body is coming.
+    receiving: Option<Receiving>,
+    since_commit: SinceCommit,
+    /// Flags or attributes were changed since the last commit.
+    changed: bool,
     /// Local messages that got another UID: old and new one.
-    moved: HashMap<Uid, Uid>,
+    moved: BTreeMap<Uid, Uid>,
     undelivered: Vec<Uid>,
     /// Highest UID of a change so far.
     last_change: Uid,
@@ -56,10 +67,12 @@ pub struct Importer {
     hashes: HashMap<Uid, Option<HeaderHash>>,
     /// What a backup source said so far, to be applied again to an emptied mailbox.
     history: MessageTable,
+    /// Attributes that a backup source sent, for the same purpose.
+    attribute_history: AttributeHistory,
+    /// UIDs that saved messages wanted, but could not get.
+    lost_uids: BTreeSet<Uid>,
     /// Messages that lost their UID to others.
     conflicts: usize,
-    /// Instances of a message that was too large to be kept for all of them.
-    instances_left: bool,
     warned_about_attributes: bool,
     unexpected: Option<String>,
     delete: Option<DeleteMailbox>,
@@ -77,17 +90,20 @@ impl Importer {
             gone: BTreeSet::new(),
             entries: Entries::default(),
             incoming: IncomingTable::default(),
-            bodies: Bodies::default(),
-            spool: Spool::default(),
-            moved: HashMap::new(),
+            bodies: Plan::default(),
+            receiving: None,
+            since_commit: SinceCommit::default(),
+            changed: false,
+            moved: BTreeMap::new(),
             undelivered: Vec::new(),
             last_change: 0,
             changes_ended: false,
             result_uid: scan.state.last_common_uid,
             hashes: HashMap::new(),
             history: MessageTable::new(),
+            attribute_history: AttributeHistory::default(),
+            lost_uids: BTreeSet::new(),
             conflicts: 0,
-            instances_left: false,
             warned_about_attributes: false,
             unexpected: None,
             delete: None,
@@ -96,8 +112,26 @@ impl Importer {
             counters: Counters::default(),
             options,
         };
+        importer.check_peer();
         importer.check_state();
         importer
+    }
+
+    /// Counters that would leave no room for anything: taken over, they would ruin the mailbox.
+    fn check_peer(&mut self) {
+        let remote = &self.options.remote;
+        let fault = if remote.uid_next > MAX_UID + 1 {
+            PeerFault::InvalidUidNext {
+                uid_next: remote.uid_next,
+            }
+        } else if remote.highest_modseq.max(remote.highest_pvt_modseq) > MAX_MODSEQ {
+            PeerFault::InvalidModseq {
+                modseq: remote.highest_modseq.max(remote.highest_pvt_modseq),
+            }
+        } else {
+            return;
+        };
+        self.error = Some(MailboxError::peer(&self.scan.name, fault));
     }
 
     /// 5.1: a mailbox that is behind its state.
@@ -185,6 +219,10 @@ impl Importer {
                 previous: self.last_change,
             });
         }
+        let modseq = change.modseq.max(change.pvt_modseq);
+        if modseq > MAX_MODSEQ {
+            return Some(PeerFault::InvalidModseq { modseq });
+        }
         match change.kind {
             ChangeKind::Save if stateful && uid <= common => {
                 Some(PeerFault::SaveBelowCommonUid { uid, common })
@@ -232,6 +270,7 @@ impl Importer {
         let logged = scan.log.changes.get(&change.uid);
         if let Some(update) = flags::decide(&row, logged, change, self.merge_context()) {
             self.counters.flags_changed += u64::from(flags::is_visible(&update));
+            self.changed = true;
             mailbox
                 .update_flags(change.uid, update)
                 .map_err(MailboxError::storage(&scan.name, "Changing flags failed"))?;
@@ -313,15 +352,12 @@ impl Importer {
             });
         };
         self.result_uid = next - 1;
-        self.place_all(mailbox)
-    }
-
-    /// The next request to send; `None` after the last one and before [`Importer::changes_end`].
-    pub fn next_request(&mut self) -> Option<MailRequest> {
-        if !self.options.want_requests || self.error.is_some() {
-            return None;
+        self.place_all(mailbox)?;
+        // Bodies may take long: flags of common messages are kept already.
+        if self.changed && self.bodies.has_requests() && self.bodies.has_no_gap(&self.entries) {
+            self.commit(mailbox)?;
         }
-        self.bodies.next_request(&self.entries)
+        Ok(())
     }
 
     /// In a backup: the mailbox must be deleted, since it cannot be made equal to the source
@@ -344,9 +380,10 @@ impl Importer {
         let history = std::mem::take(&mut self.history);
         let mut fresh = Self::new(scan, self.options.clone());
         fresh.problems = std::mem::take(&mut self.problems);
-        fresh.counters.attributes = self.counters.attributes;
         fresh.last_change = self.last_change;
+        let attributes = std::mem::take(&mut self.attribute_history);
         *self = fresh;
+        self.restore_attributes(mailbox, attributes)?;
         for row in history.iter() {
             let change = incoming::change_of(&row);
             let result = self.apply(mailbox, change);

@@ -1,29 +1,42 @@
-//! Messages above the common point: the merge pass, and what becomes of local ones
-//! (`spec/mailbox-sync.md` 7.1 to 7.4).
+//! The merge pass over messages above the common point (`spec/mailbox-sync.md` 7.1), and what is
+//! done with messages that are here already (7.4).
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use dsync_proto::header_hash::HeaderHash;
 use dsync_proto::items::Change;
-use dsync_proto::types::{Flags, MailGuid, Uid};
+use dsync_proto::types::{MailGuid, Uid};
 use dsync_storage::{Mailbox, MessageRef, SaveMessage};
 
 use super::Importer;
 use super::entries::{Kind, NONE};
 use crate::mailbox::{MailboxError, Result};
 
-/// A message of the peer in the merge pass.
-pub(super) struct Remote<'a> {
-    change: &'a Change,
+/// A message of the peer in the merge pass, as small as it can be kept.
+pub(super) struct Remote {
+    pub(super) uid: Uid,
+    guid: MailGuid,
+    hash: Option<HeaderHash>,
+    /// Its flags, keywords and modseqs in [`Importer::incoming`].
     incoming: u32,
 }
 
 impl Importer {
+    /// Keeps what is needed of a new message of the peer.
+    pub(super) fn remote_of(&mut self, change: &Change) -> Remote {
+        let hash = change.hdr_hash.as_ref();
+        Remote {
+            uid: change.uid,
+            guid: change.guid.clone().unwrap_or_default(),
+            hash: hash.and_then(|hash| HeaderHash::from_hex(hash)),
+            incoming: self.incoming.push(change),
+        }
+    }
+
     /// A message of the peer above the common point.
-    pub(super) fn save(&mut self, mailbox: &mut dyn Mailbox, change: &Change) -> Result<()> {
-        let incoming = self.incoming.push(change);
-        let remote = Remote { change, incoming };
-        while self.delete.is_none() && !self.merge_step(mailbox, Some(&remote))? {}
+    pub(super) fn save(&mut self, mailbox: &mut dyn Mailbox, remote: &Remote) -> Result<()> {
+        while self.delete.is_none() && !self.merge_step(mailbox, Some(remote))? {}
         Ok(())
     }
 
@@ -32,7 +45,7 @@ impl Importer {
     pub(super) fn merge_step(
         &mut self,
         mailbox: &mut dyn Mailbox,
-        remote: Option<&Remote<'_>>,
+        remote: Option<&Remote>,
     ) -> Result<bool> {
         let scan = Arc::clone(&self.scan);
         self.common.advance(&scan, 0);
@@ -40,65 +53,74 @@ impl Importer {
             .common
             .current(&scan)
             .and_then(|uid| scan.messages.by_uid(uid));
-        let order = match (&local, remote) {
-            (None, None) => return Ok(true),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(local), Some(remote)) => self.compare(mailbox, local, remote)?,
-        };
-        let uid_next = (scan.status.uid_next, self.options.remote.uid_next);
-        let incoming = remote.map_or(NONE, |remote| remote.incoming);
-        match (order, local, remote) {
-            (std::cmp::Ordering::Less, Some(local), _) => {
-                self.common.use_up();
-                if self.options.revert {
-                    if remote.is_none() && local.uid >= uid_next.1 {
-                        self.must_delete(format!(
-                            "UID={} GUID={} exists only locally",
-                            local.uid, local.guid
-                        ));
-                    }
-                    self.gone.insert(local.uid);
-                    return Ok(false);
-                }
-                let guid = if self.options.mails_have_guids {
-                    local.guid.to_vec()
-                } else {
-                    Vec::new()
-                };
-                self.entries
-                    .push(&guid, Kind::Local(local.uid), NONE, uid_next);
+        match (local, remote) {
+            (None, None) => Ok(true),
+            (None, Some(remote)) => {
+                self.only_there(remote);
+                Ok(true)
+            }
+            (Some(local), None) => {
+                self.only_here(&local, true);
                 Ok(false)
             }
-            (std::cmp::Ordering::Greater, _, Some(remote)) => {
-                let uid = remote.change.uid;
-                let guid = remote
-                    .change
-                    .guid
-                    .as_ref()
-                    .map_or(&[][..], MailGuid::as_bytes);
-                if self.options.revert && uid < uid_next.0 {
-                    self.must_delete(format!(
-                        "UID={uid} already exists locally for a different mail"
-                    ));
-                    return Ok(true);
+            (Some(local), Some(remote)) => {
+                match self.compare(mailbox, &local, remote)? {
+                    Ordering::Less => {
+                        self.only_here(&local, false);
+                        return Ok(false);
+                    }
+                    Ordering::Greater => self.only_there(remote),
+                    Ordering::Equal => self.on_both_sides(&local, remote),
                 }
-                self.entries
-                    .push(guid, Kind::Remote(uid), incoming, uid_next);
                 Ok(true)
             }
-            (_, Some(local), Some(remote)) => {
-                self.common.use_up();
-                let guid = if self.options.mails_have_guids {
-                    local.guid.to_vec()
-                } else {
-                    Vec::new()
-                };
-                let kind = Kind::Both(local.uid, remote.change.uid);
-                self.entries.push(&guid, kind, incoming, uid_next);
-                Ok(true)
+        }
+    }
+
+    /// `at_end`: the peer's list is complete.
+    fn only_here(&mut self, local: &MessageRef<'_>, at_end: bool) {
+        self.common.use_up();
+        if self.options.revert {
+            if at_end && local.uid >= self.options.remote.uid_next {
+                self.must_delete(format!(
+                    "UID={} GUID={} exists only locally",
+                    local.uid, local.guid
+                ));
             }
-            _ => Ok(true),
+            self.gone.insert(local.uid);
+            return;
+        }
+        self.add_entry(self.local_key(local).to_vec(), Kind::Local(local.uid), NONE);
+    }
+
+    fn only_there(&mut self, remote: &Remote) {
+        if self.options.revert && remote.uid < self.scan.status.uid_next {
+            self.must_delete(format!(
+                "UID={} already exists locally for a different mail",
+                remote.uid
+            ));
+            return;
+        }
+        let guid = remote.guid.as_bytes().to_vec();
+        self.add_entry(guid, Kind::Remote(remote.uid), remote.incoming);
+    }
+
+    fn on_both_sides(&mut self, local: &MessageRef<'_>, remote: &Remote) {
+        self.common.use_up();
+        let guid = self.local_key(local).to_vec();
+        self.add_entry(guid, Kind::Both(local.uid), remote.incoming);
+    }
+
+    fn add_entry(&mut self, guid: Vec<u8>, kind: Kind, incoming: u32) {
+        let uid_next = (self.scan.status.uid_next, self.options.remote.uid_next);
+        self.entries.push(&guid, kind, incoming, uid_next);
+    }
+
+    /// GUID by which a local message finds others; none in hash mode (13).
+    fn local_key<'m>(&self, local: &MessageRef<'m>) -> &'m [u8] {
+        match self.options.mails_have_guids {
+            true => local.guid,
+            false => &[],
         }
     }
 
@@ -107,97 +129,88 @@ impl Importer {
         &mut self,
         mailbox: &mut dyn Mailbox,
         local: &MessageRef<'_>,
-        remote: &Remote<'_>,
-    ) -> Result<std::cmp::Ordering> {
-        let uids = local.uid.cmp(&remote.change.uid);
+        remote: &Remote,
+    ) -> Result<Ordering> {
+        let uids = local.uid.cmp(&remote.uid);
         if self.options.mails_have_guids {
-            let guid = remote
-                .change
-                .guid
-                .as_ref()
-                .map_or(&[][..], MailGuid::as_bytes);
-            return Ok(AsRef::<[u8]>::as_ref(local.guid).cmp(guid).then(uids));
+            let guid: &[u8] = local.guid;
+            return Ok(guid.cmp(remote.guid.as_bytes()).then(uids));
         }
         let hash = self.local_hash(mailbox, local.uid)?;
-        let other = remote
-            .change
-            .hdr_hash
-            .as_ref()
-            .and_then(|hash| HeaderHash::from_hex(hash));
-        let nothing_hashed = hash == Some(HeaderHash::EMPTY) || other == Some(HeaderHash::EMPTY);
+        let nothing_hashed =
+            hash == Some(HeaderHash::EMPTY) || remote.hash == Some(HeaderHash::EMPTY);
         if self.options.empty_hdr_workaround && nothing_hashed {
             return Ok(uids);
         }
-        Ok(hash.cmp(&other).then(uids))
+        Ok(hash.cmp(&remote.hash).then(uids))
     }
 
-    /// 7.4: moves and copies what is here already; the rest is to be requested.
+    /// 7.4: what is here already is copied, or planned to move; the rest is to be requested.
     pub(super) fn place_all(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
-        let scan = Arc::clone(&self.scan);
-        let failed = || MailboxError::storage(&scan.name, "Copying failed");
         for chain in self.entries.chain_ids() {
             let placement = self.entries.place(chain);
+            let shared = self.entries.remote_uid(chain) != 0;
             for (old, new) in placement.moves {
-                let Some(row) = scan.messages.by_uid(old) else {
-                    continue;
-                };
-                let message = moved_message(&row, new);
-                if mailbox.copy(old, message).map_err(failed())? {
-                    self.gone.insert(old);
-                    self.moved.insert(old, new);
-                }
+                self.bodies.plan_move(old, new, shared);
             }
             self.gone.extend(placement.surplus);
+            let mut sources = placement.sources.as_slice();
             let mut wanted = false;
             for index in placement.missing {
-                let copied = placement.source != 0
-                    && self.copy_instance(mailbox, index, placement.source)?;
-                if copied {
-                    self.bodies.plan(&self.entries, index, true);
-                } else if self
-                    .entries
-                    .get(index)
-                    .is_some_and(|entry| entry.incoming != NONE)
-                {
-                    self.bodies.plan(&self.entries, index, false);
-                    wanted = true;
-                } else if let Some(entry) = self.entries.get_mut(index) {
-                    // It was only here, and vanished meanwhile.
-                    entry.skip = true;
+                let Some(entry) = self.entries.get(index) else {
+                    continue;
+                };
+                if entry.incoming == NONE {
+                    // It is only here; what was to serve it is gone.
+                    self.skip(index);
+                    continue;
                 }
+                let final_uid = entry.final_uid;
+                self.bodies.plan_save(final_uid, index);
+                wanted |= !self.copy_instance(mailbox, index, &mut sources)?;
             }
             if wanted {
-                self.bodies.want(chain);
+                self.bodies.want(&self.entries, chain);
             }
         }
-        self.bodies.planned(!self.moved.is_empty());
+        self.bodies.planned();
         Ok(())
     }
 
+    /// Saves an entry from the first of the local messages that can be read; those that cannot
+    /// are taken off. `false` if there is none.
     fn copy_instance(
         &mut self,
         mailbox: &mut dyn Mailbox,
         index: u32,
-        source: Uid,
+        sources: &mut &[Uid],
     ) -> Result<bool> {
         let scan = Arc::clone(&self.scan);
-        let Some(row) = scan.messages.by_uid(source) else {
-            return Ok(false);
-        };
-        let guid = MailGuid::new(row.guid.to_vec());
-        let Some(message) = self.save_message(index, guid) else {
-            return Ok(false);
-        };
-        let copied = mailbox
-            .copy(source, message)
-            .map_err(MailboxError::storage(&scan.name, "Copying failed"))?;
-        if copied {
-            self.counters.copied += 1;
-            if let Some(entry) = self.entries.get_mut(index) {
-                entry.skip = true;
+        while let Some((source, rest)) = sources.split_first() {
+            let row = scan.messages.by_uid(*source);
+            let guid = row.map(|row| MailGuid::new(row.guid.to_vec()));
+            let message = self.save_message(index, guid.unwrap_or_default());
+            let Some(message) = message else {
+                return Ok(false);
+            };
+            match mailbox.copy(*source, message) {
+                Ok(true) => {
+                    self.counters.copied += 1;
+                    self.mark_saved(index);
+                    return Ok(true);
+                }
+                Ok(false) => {}
+                Err(error) if mailbox.open_message(*source).is_err() => tracing::warn!(
+                    "Mailbox {}: Failed to copy mail from UID={source}: {error} - falling back to other means",
+                    scan.name
+                ),
+                Err(error) => {
+                    return Err(MailboxError::storage(&scan.name, "Copying failed")(error));
+                }
             }
+            *sources = rest;
         }
-        Ok(copied)
+        Ok(false)
     }
 
     /// A message to save with the flags that the peer has for this entry; dates are filled in
@@ -217,25 +230,5 @@ impl Importer {
             pop3_uidl: Default::default(),
             pop3_order: 0,
         })
-    }
-}
-
-/// The same message under another UID.
-fn moved_message(row: &MessageRef<'_>, uid: Uid) -> SaveMessage {
-    SaveMessage {
-        uid,
-        guid: MailGuid::new(row.guid.to_vec()),
-        flags: row.flags & Flags::WIRE,
-        keywords: row
-            .keywords
-            .iter()
-            .map(|keyword| keyword.to_vec().into())
-            .collect(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
-        received_date: 0,
-        saved_date: 0,
-        pop3_uidl: Default::default(),
-        pop3_order: 0,
     }
 }
