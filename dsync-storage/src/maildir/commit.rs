@@ -4,12 +4,13 @@
 //!
 //! 1. bodies are flushed in `tmp/`: files nobody sees, swept after 36 hours;
 //! 2. keyword names: an unused letter;
-//! 3. files get their names, directories are flushed: messages without record; the next sync
-//!    gives them the next UIDs, and their GUID is their base name, which it is for all but
-//!    further instances of one GUID;
-//! 4. UID list: the next sync tells the index, as for a foreign delivery;
-//! 5. flags and expunges on files: the same;
-//! 6. index log: everything is done.
+//! 3. the journal, if a GUID is not the base name of its file or a message moves: nothing;
+//! 4. files get their names, directories are flushed: messages without record; the next sync
+//!    gives them the next UIDs, and their GUID is their base name; it removes those that the
+//!    journal names;
+//! 5. UID list: the next sync tells the index, as for a foreign delivery; moves are undone;
+//! 6. flags and expunges on files: the same;
+//! 7. index log: everything is done; a journal that is still there says nothing any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,6 +21,7 @@ use dsync_proto::types::{Flags, Guid, MailGuid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
 use super::filename::{self, NameFlags};
+use super::journal::Planned;
 use super::save::{BodySize, TmpFile, sync_files};
 use super::scan::Dir;
 use super::uidlist;
@@ -36,6 +38,8 @@ pub(super) struct PendingSave {
     pub(super) tmp: TmpFile,
     /// `None` for a copy whose source does not tell.
     pub(super) size: Option<BodySize>,
+    /// UID of the message that it is a copy of; 0 if it is none.
+    pub(super) source: Uid,
     pub(super) message: SaveMessage,
 }
 
@@ -113,7 +117,7 @@ impl Disk {
             touched: BTreeSet::new(),
         };
         let first_new = commit.known.uidlist.len();
-        if let Err(error) = commit.save_all(&mut pending.saves) {
+        if let Err(error) = commit.save_all(&mut pending.saves, &pending.expunges) {
             commit.take_back(first_new);
             return Err(error);
         }
@@ -129,6 +133,7 @@ impl Disk {
                 .attribute(name.kind, &name.key, size, now);
         }
         commit.write_index(&mut locked, pending.metadata.uid_validity)?;
+        self.remove_journal()?;
         let report = commit.report;
         locked.finish()?;
         Ok(report)
@@ -136,7 +141,7 @@ impl Disk {
 }
 
 impl Commit<'_> {
-    fn save_all(&mut self, saves: &mut [PendingSave]) -> Result<()> {
+    fn save_all(&mut self, saves: &mut [PendingSave], expunges: &BTreeSet<Uid>) -> Result<()> {
         if saves.is_empty() {
             return Ok(());
         }
@@ -155,12 +160,29 @@ impl Commit<'_> {
         if used & !self.known.written_letters != 0 {
             self.disk.write_keywords(self.known)?;
         }
+        let mut names = Vec::with_capacity(saves.len());
+        let mut planned = Vec::new();
+        for save in saves.iter() {
+            let (base, extensions) = self.names(save);
+            self.known.take_base(&base);
+            let is_move = expunges.contains(&save.source);
+            if is_move || base != save.message.guid.as_bytes() {
+                planned.push(Planned {
+                    old: if is_move { save.source } else { 0 },
+                    base: base.clone(),
+                });
+            }
+            names.push((base, extensions));
+        }
+        self.disk.write_journal(self.known.uidlist.guid, &planned)?;
         let first_new = self.known.uidlist.len();
-        for (count, (save, letters)) in saves.iter_mut().zip(letters).enumerate() {
+        for (count, ((save, letters), names)) in
+            saves.iter_mut().zip(letters).zip(names).enumerate()
+        {
             if count % 256 == 0 {
                 self.lock.keep_alive()?;
             }
-            self.save(save, letters)?;
+            self.save(save, letters, names)?;
         }
         for dir in &self.touched {
             self.disk.sync_dir(*dir)?;
@@ -169,13 +191,17 @@ impl Commit<'_> {
             .write_uidlist(self.known, &self.lock, first_new, self.next)
     }
 
-    fn save(&mut self, save: &mut PendingSave, letters: u32) -> Result<()> {
+    fn save(
+        &mut self,
+        save: &mut PendingSave,
+        letters: u32,
+        (base, extensions): (Vec<u8>, Vec<u8>),
+    ) -> Result<()> {
         let message = &save.message;
         let uid = message.uid.max(self.next);
         if uid != message.uid {
             self.report.moved.push((message.uid, uid));
         }
-        let (base, extensions) = self.names(save);
         let flags = message.flags & Flags::USER;
         let is_recent = message.flags.contains(Flags::RECENT);
         let dir = match flags.is_empty() && letters == 0 && is_recent {
@@ -207,7 +233,6 @@ impl Commit<'_> {
         if let Some(files) = &mut self.known.files {
             files.set(position, dir, &name[base.len()..]);
         }
-        self.known.take_base(&base);
         self.next = uid.saturating_add(1);
         self.transaction.append(uid, flags);
         for keyword in &save.message.keywords {
@@ -260,6 +285,7 @@ impl Commit<'_> {
                 tracing::warn!("{error}");
             }
         }
+        // Files that could not be removed are named in the journal: it goes with the next sync.
         // What is known may not be what is on disk: read it anew.
         *self.known = Known::default();
     }

@@ -116,7 +116,7 @@ impl MaildirMailbox {
     /// Files, UID list and index in step.
     fn bring_in_step(&mut self) -> Result<()> {
         self.index.refresh()?;
-        if self.disk.is_in_step(&mut self.index)? {
+        if self.disk.is_settled(&mut self.index)? {
             self.disk.read_uidlist(&mut self.known)?;
             self.known.files = None;
             if self.is_consistent() {
@@ -298,6 +298,7 @@ impl Mailbox for MaildirMailbox {
         self.pending.saves.push(PendingSave {
             tmp,
             size: Some(size),
+            source: 0,
             message,
         });
         Ok(())
@@ -313,8 +314,13 @@ impl Mailbox for MaildirMailbox {
         };
         let Disk { paths, unique, .. } = &self.disk;
         let tmp = TmpFile::link(last.tmp.path(), &paths.box_dir, unique, &paths.modes)?;
-        let size = last.size;
-        self.pending.saves.push(PendingSave { tmp, size, message });
+        let (size, source) = (last.size, last.source);
+        self.pending.saves.push(PendingSave {
+            tmp,
+            size,
+            source,
+            message,
+        });
         Ok(())
     }
 
@@ -350,7 +356,12 @@ impl Mailbox for MaildirMailbox {
         if let Some((value, base)) = self.extension(source, b'P') {
             message.pop3_uidl = if value.is_empty() { base } else { value };
         }
-        self.pending.saves.push(PendingSave { tmp, size, message });
+        self.pending.saves.push(PendingSave {
+            tmp,
+            size,
+            source,
+            message,
+        });
         Ok(true)
     }
 

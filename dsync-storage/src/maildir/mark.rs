@@ -87,6 +87,15 @@ impl Mark {
             .collect()
     }
 
+    /// Whether the directories were read so long after their last change that no other change
+    /// can have the same time. Dovecot trusts younger marks for two seconds; a change that hides
+    /// there, such as the renames of a killed commit, would be done a second time by the next run.
+    pub(crate) fn is_settled(&self) -> bool {
+        [self.new, self.cur]
+            .iter()
+            .all(|dir| i64::from(dir.check_time) > i64::from(dir.time[0]) + 1)
+    }
+
     /// Whether files and index are in step, as far as times tell.
     pub(crate) fn matches(
         &self,
@@ -136,6 +145,7 @@ mod tests {
         assert!(!at(mark(1000, 1000), 1000, 1002));
         assert!(!at(mark(1001, 1000), 1000, 1003));
         assert!(at(mark(1002, 1000), 1000, 1100));
+        assert!(mark(1002, 1000).is_settled() && !mark(1001, 1000).is_settled());
         let old = mark(1000, 900);
         assert!(!old.matches(&stamp(900), &stamp(900), &stamp(51), time(5000)));
         assert_eq!(Mark::decode(&old.encode()), Some(old));

@@ -7,6 +7,7 @@ mod delete;
 mod disk;
 mod filename;
 mod files;
+mod journal;
 mod keywords;
 mod layout;
 mod list;

@@ -158,7 +158,6 @@ impl Scan {
     }
 
     /// The file with this base name.
-    #[cfg(test)]
     pub(crate) fn find(&self, base: &[u8]) -> Option<(Dir, &[u8])> {
         let key = |found: &Found| filename::base(scan_entry(&self.names, found).1).cmp(base);
         let at = self.files.binary_search_by(key).ok()?;

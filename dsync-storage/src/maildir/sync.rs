@@ -85,6 +85,11 @@ fn existing(
     uids.into_iter()
 }
 
+fn read_mark(state: &IndexState) -> Option<Mark> {
+    let extension = state.extension(ExtensionSpec::MAILDIR.name)?;
+    Mark::decode(&extension.header)
+}
+
 /// Whether a message that should have a file has none.
 fn misses_some(known: &Known, files: &Files, state: &IndexState) -> bool {
     let next = state.header().next_uid();
@@ -95,19 +100,27 @@ fn misses_some(known: &Known, files: &Files, state: &IndexState) -> bool {
 }
 
 impl Disk {
+    /// Whether nothing has changed since the index was brought in step, beyond doubt.
+    pub(super) fn is_settled(&self, index: &mut Index) -> Result<bool> {
+        let mark = read_mark(index.state());
+        Ok(mark.is_some_and(|mark| mark.is_settled()) && self.is_in_step(index)?)
+    }
+
     /// Whether nothing has changed since the index was brought in step, as far as times tell.
     pub(super) fn is_in_step(&self, index: &mut Index) -> Result<bool> {
         let state = index.state();
         if !index.exists() || index.needs_rebuild() || !state.has_modseqs() {
             return Ok(false);
         }
-        let mark = state
-            .extension(ExtensionSpec::MAILDIR.name)
-            .and_then(|extension| Mark::decode(&extension.header));
-        let Some(mark) = mark else { return Ok(false) };
+        let Some(mark) = read_mark(state) else {
+            return Ok(false);
+        };
         let Some(uidlist) = Stamp::of(&self.paths.uidlist())? else {
             return Ok(false);
         };
+        if self.has_journal() {
+            return Ok(false);
+        }
         let [new, cur] = self.dir_stamps()?;
         let now = self.settings.clock.now();
         Ok(mark.matches(&new, &cur, &uidlist, now) && index.pending()?.is_empty())
@@ -152,7 +165,8 @@ impl Disk {
         known.first_new = known.uidlist.len();
         self.set_mark(known, &mut transaction)?;
         transaction.mark_synced();
-        locked.append(&transaction)
+        locked.append(&transaction)?;
+        self.remove_journal()
     }
 
     /// UIDVALIDITY and GUID of the mailbox; the index must have the same UIDVALIDITY.
@@ -196,6 +210,10 @@ impl Disk {
         known.scanned = Some(self.settings.clock.now());
         let mut scan = Scan::read(&self.paths.box_dir, || lock.keep_alive())?;
         let mut matched = match_files(&known.uidlist, &scan);
+        if self.end_unfinished(known, state, &scan, &matched)? {
+            scan = Scan::read(&self.paths.box_dir, || lock.keep_alive())?;
+            matched = match_files(&known.uidlist, &scan);
+        }
         let is_repaired = self.repair_names(&scan, &matched.duplicates)?;
         if is_repaired || misses_some(known, &matched.files, state) {
             // A program that renames without the lock can hide a file from one look at the

@@ -239,8 +239,9 @@ impl UidList {
         self.stored_next.max(self.last_uid().saturating_add(1))
     }
 
-    /// Keeps only the records at positions where `keep` is set.
+    /// Keeps only the records at positions where `keep` is set. The next UID stays.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        self.stored_next = self.next_uid();
         let mut position = 0;
         self.records.retain(|_| {
             let kept = keep(position);

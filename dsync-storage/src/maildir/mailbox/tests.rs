@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use bstr::ByteSlice;
 use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;
 use crate::location::{Location, Variables};
+use crate::maildir::uidlist::UidList;
 use crate::settings::Clock;
 use crate::{LoggedKind, Namespace, open_store};
 
@@ -349,4 +351,76 @@ fn a_failed_save_leaves_nothing() {
     assert!(names(root.path(), "tmp").is_empty());
     save_range(mailbox.as_mut(), 3..=3);
     assert_eq!(contents(mailbox.as_mut())[&guid(3)].0, 3);
+}
+
+#[test]
+fn moves_can_be_killed_anywhere() {
+    let root = tempfile::tempdir().unwrap();
+    let (before, after) = (root.path().join("before"), root.path().join("after"));
+    let mut mailbox = open_fresh(&before);
+    save_range(mailbox.as_mut(), 1..=4);
+    let mailbox_guid = mailbox.status().unwrap().guid;
+    drop(mailbox);
+    copy_tree(&before, &after);
+    let mut mailbox = open_fresh(&after);
+    for uid in [1, 2] {
+        assert!(mailbox.copy(uid, message(10 + uid, &guid(uid))).unwrap());
+        mailbox.expunge(uid).unwrap();
+    }
+    mailbox.commit().unwrap();
+    let expected = contents(mailbox.as_mut());
+    drop(mailbox);
+    assert!(!after.join("dovecot-uidlist.dsync").exists());
+    assert!(expected.values().map(|(uid, _)| *uid).eq([11, 12, 3, 4]));
+    let list = UidList::parse(&fs::read(after.join("dovecot-uidlist")).unwrap());
+    let base = |uid| {
+        list.get(list.position(uid).unwrap())
+            .unwrap()
+            .base
+            .to_str()
+            .unwrap()
+    };
+    let journal = format!("{mailbox_guid}\n1 {}\n2 {}\nend\n", base(11), base(12));
+    let states = [
+        (false, 0, false),
+        (true, 0, false),
+        (true, 1, false),
+        (true, 2, false),
+        (true, 2, true),
+    ];
+    for (has_records, removed, has_log) in states {
+        let state = root.path().join("state");
+        copy_tree(&after, &state);
+        for dir in ["new", "cur"] {
+            for name in names(&before, dir) {
+                let is_gone = (1..=removed).any(|uid| name.starts_with(&guid(uid)));
+                if !is_gone {
+                    fs::copy(before.join(dir).join(&name), state.join(dir).join(&name)).unwrap();
+                }
+            }
+        }
+        let mut old = Vec::new();
+        old.extend((!has_records).then_some("dovecot-uidlist"));
+        old.extend(
+            (!has_log)
+                .then_some(["dovecot.index.log", "dovecot.index"])
+                .into_iter()
+                .flatten(),
+        );
+        for file in old {
+            fs::copy(before.join(file), state.join(file)).unwrap();
+        }
+        fs::write(state.join("dovecot-uidlist.dsync"), &journal).unwrap();
+        let mut mailbox = open_fresh(&state);
+        let found = contents(mailbox.as_mut());
+        assert!(
+            found.keys().eq(expected.keys()),
+            "{has_records} {removed}: {found:?}"
+        );
+        assert!(!state.join("dovecot-uidlist.dsync").exists());
+        save_range(mailbox.as_mut(), 20..=21);
+        drop(mailbox);
+        assert_eq!(contents(open_fresh(&state).as_mut()).len(), 6);
+        fs::remove_dir_all(&state).unwrap();
+    }
 }
