@@ -279,7 +279,8 @@ impl Importer {
     }
 
     /// Whether the change is about the local message with its UID. One with another GUID means
-    /// that the sides have never been in the state that was saved.
+    /// that the sides have never been in the state that was saved. In hash mode each side has
+    /// GUIDs of its own, which say nothing about the other's (13, P05).
     fn verify(&mut self, change: &Change) -> bool {
         let scan = Arc::clone(&self.scan);
         let Some(row) = scan.messages.by_uid(change.uid) else {
@@ -288,7 +289,7 @@ impl Importer {
         let Some(guid) = change.guid.as_ref().filter(|guid| !guid.is_empty()) else {
             return true;
         };
-        let both_known = !row.guid.is_empty();
+        let both_known = !row.guid.is_empty() && self.options.mails_have_guids;
         if both_known && !self.same_guid(change.kind, guid, row.guid) {
             self.unexpected_state(&format!(
                 "Unexpected GUID mismatch for UID={}: {} != {guid}",
