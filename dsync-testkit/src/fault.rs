@@ -1,5 +1,6 @@
 //! A store that fails on purpose.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ struct Plan {
     fault: Fault,
     operations: u64,
     failed: Option<String>,
+    /// Messages that cannot be read, by GUID.
+    unreadable: BTreeSet<Vec<u8>>,
 }
 
 /// The switch of one or more [`FaultStore`]s; clones share it.
@@ -40,6 +43,26 @@ impl Faults {
         let faults = Self::default();
         faults.plan(|plan| plan.fault = fault);
         faults
+    }
+
+    /// From now on no message with this GUID can be read or copied, under whatever UID.
+    pub fn damage(&self, guid: &str) {
+        self.plan(|plan| plan.unreadable.insert(guid.as_bytes().to_vec()));
+    }
+
+    /// All messages can be read again.
+    pub fn repair(&self) {
+        self.plan(|plan| plan.unreadable.clear());
+    }
+
+    fn read(&self, guid: &[u8]) -> Result<()> {
+        self.plan(|plan| match plan.unreadable.contains(guid) {
+            true => Err(StorageError::new(
+                MailErrorClass::Temporary,
+                "injected fault: the message cannot be read",
+            )),
+            false => Ok(()),
+        })
     }
 
     fn plan<T>(&self, read: impl FnOnce(&mut Plan) -> T) -> T {
@@ -203,6 +226,13 @@ impl FaultMailbox {
         }
         Ok(())
     }
+
+    fn read(&mut self, uid: Uid) -> Result<()> {
+        let messages = self.inner.messages()?;
+        messages
+            .by_uid(uid)
+            .map_or(Ok(()), |message| self.faults.read(message.guid))
+    }
 }
 
 impl Mailbox for FaultMailbox {
@@ -251,6 +281,7 @@ impl Mailbox for FaultMailbox {
 
     fn open_message(&mut self, uid: Uid) -> Result<Option<OpenMessage>> {
         self.step("open_message")?;
+        self.read(uid)?;
         self.inner.open_message(uid)
     }
 
@@ -300,6 +331,7 @@ impl Mailbox for FaultMailbox {
 
     fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool> {
         self.step("copy")?;
+        self.read(source)?;
         self.inner.copy(source, message)
     }
 

@@ -194,6 +194,9 @@ pub enum PeerFault {
         /// How many more.
         more: usize,
     },
+    /// The last body has no end.
+    #[error("Remote sent only a part of a message body")]
+    IncompleteBody,
     /// A body without the message it belongs to.
     #[error("Remote sent a message body that belongs to no message")]
     UnexpectedBody,

@@ -231,6 +231,12 @@ impl Importer {
 
     /// Every body that is needed must have come.
     pub(super) fn check_all_came(&self) -> Result<()> {
+        if self.receiving.is_some() {
+            return Err(MailboxError::peer(
+                &self.scan.name,
+                PeerFault::IncompleteBody,
+            ));
+        }
         let Some((chain, more)) = self.bodies.missing() else {
             return Ok(());
         };
@@ -244,7 +250,7 @@ impl Importer {
 }
 
 /// The same message under another UID.
-fn moved_message(row: &MessageRef<'_>, uid: Uid) -> SaveMessage {
+pub(super) fn moved_message(row: &MessageRef<'_>, uid: Uid) -> SaveMessage {
     let keywords = row.keywords.iter();
     SaveMessage {
         uid,

@@ -210,6 +210,24 @@ impl Entries {
         Some(next)
     }
 
+    /// What the peer said about the message of this entry, be it under another UID; [`NONE`] if
+    /// it does not have it.
+    pub(super) fn adopt_incoming(&mut self, index: u32) -> u32 {
+        let Some(entry) = self.get(index) else {
+            return NONE;
+        };
+        let incoming = match entry.incoming {
+            NONE => self
+                .get(entry.link)
+                .map_or(NONE, |partner| partner.incoming),
+            own => own,
+        };
+        if let Some(entry) = self.get_mut(index) {
+            entry.incoming = incoming;
+        }
+        incoming
+    }
+
     /// Ids of all chains, after [`Entries::assign`].
     pub(super) fn chain_ids(&self) -> std::ops::Range<u32> {
         0..self.chains.len() as u32

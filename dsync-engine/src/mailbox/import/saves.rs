@@ -10,6 +10,7 @@ use dsync_proto::types::{MailGuid, Uid};
 use dsync_storage::{Mailbox, MessageRef, SaveMessage};
 
 use super::Importer;
+use super::bodies::moved_message;
 use super::entries::{Kind, NONE};
 use crate::mailbox::{MailboxError, Result};
 
@@ -157,17 +158,20 @@ impl Importer {
             let mut sources = placement.sources.as_slice();
             let mut wanted = false;
             for index in placement.missing {
-                let Some(entry) = self.entries.get(index) else {
-                    continue;
-                };
-                if entry.incoming == NONE {
-                    // It is only here; what was to serve it is gone.
-                    self.skip(index);
+                let incoming = self.entries.adopt_incoming(index);
+                if let Some(entry) = self.entries.get(index) {
+                    self.bodies.plan_save(entry.final_uid, index);
+                }
+                if self.copy_instance(mailbox, index, &mut sources)? {
                     continue;
                 }
-                let final_uid = entry.final_uid;
-                self.bodies.plan_save(final_uid, index);
-                wanted |= !self.copy_instance(mailbox, index, &mut sources)?;
+                if incoming == NONE {
+                    // It was only here, and vanished meanwhile.
+                    self.bodies.is_void();
+                    self.skip(index);
+                } else {
+                    wanted = true;
+                }
             }
             if wanted {
                 self.bodies.want(&self.entries, chain);
@@ -190,7 +194,7 @@ impl Importer {
             let row = scan.messages.by_uid(*source);
             let guid = row.map(|row| MailGuid::new(row.guid.to_vec()));
             let message = self.save_message(index, guid.unwrap_or_default());
-            let Some(message) = message else {
+            let Some(message) = message.or_else(|| self.local_message(index)) else {
                 return Ok(false);
             };
             match mailbox.copy(*source, message) {
@@ -211,6 +215,13 @@ impl Importer {
             *sources = rest;
         }
         Ok(false)
+    }
+
+    /// A message to save with the flags that it has here. Its own instance serves another UID.
+    fn local_message(&self, index: u32) -> Option<SaveMessage> {
+        let entry = self.entries.get(index)?;
+        let row = self.scan.messages.by_uid(entry.local_uid)?;
+        Some(moved_message(&row, entry.final_uid))
     }
 
     /// A message to save with the flags that the peer has for this entry; dates are filled in
