@@ -460,8 +460,14 @@ impl Commit<'_> {
             self.transaction.min_highest_modseq(modseq);
         }
         if let Some(uid_validity) = update.uid_validity {
-            self.known.uidlist.uid_validity = uid_validity;
-            self.known.uidlist.rewrite = true;
+            let list = &mut self.known.uidlist;
+            if list.uid_validity != uid_validity && list.len() == 0 {
+                // No UID of the old numbering is left: the new one starts where it is asked to.
+                self.next = update.min_uid_next.unwrap_or(1).max(1);
+                list.stored_next = self.next;
+            }
+            list.uid_validity = uid_validity;
+            list.rewrite = true;
         }
     }
 
@@ -501,7 +507,7 @@ impl Commit<'_> {
                 all.add_keyword(keyword, uid..=uid);
             }
         }
-        all.min_next_uid(state.header().next_uid());
+        all.min_next_uid(self.next);
         self.disk.set_mark(self.known, &mut all)?;
         Ok(all)
     }
