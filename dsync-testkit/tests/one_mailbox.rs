@@ -464,3 +464,51 @@ fn flags_of_common_messages_survive_a_cut_link() {
     let message = &a.dump().mailboxes["INBOX"].messages[&1];
     assert_eq!(message.flags, Flags::SEEN);
 }
+
+/// A destination whose UIDs cannot start anew: what was emptied is filled all the same.
+#[test]
+fn a_rebuilt_backup_is_never_left_empty() {
+    let (a, b) = (store(1), store(2));
+    for guid in ["one", "two", "three"] {
+        save(&a, guid);
+        save(&b, &format!("other-{guid}"));
+    }
+    let (mut here, mut there) = (open(&b), open(&a));
+    let mut options = import_options(info(&there.scan), 1);
+    options.revert = true;
+    let exporting = ExportOptions {
+        mails_have_guids: true,
+        ..ExportOptions::default()
+    };
+    let mut exporter = Exporter::new(there.mailbox.as_mut(), &there.scan, exporting).unwrap();
+    let mut importer = Importer::new(&here.scan, options);
+    while let Some(change) = exporter.next_change(there.mailbox.as_mut()).unwrap() {
+        importer.change(here.mailbox.as_mut(), change).unwrap();
+    }
+    assert!(importer.delete_mailbox().is_some());
+    b.user()
+        .expunge("INBOX", &[1, 2, 3], LogGuid::Known)
+        .unwrap();
+    let mut here = open(&b);
+    importer
+        .restart_empty(here.mailbox.as_mut(), &here.scan)
+        .unwrap();
+    importer.changes_end(here.mailbox.as_mut()).unwrap();
+    assert_eq!(importer.delete_mailbox(), None);
+    while let Some(request) = importer.next_request() {
+        exporter.add_request(&request).unwrap();
+    }
+    while let Some(mail) = exporter.next_mail(there.mailbox.as_mut()).unwrap() {
+        let mut body = Vec::new();
+        mail.body.unwrap().read_to_end(&mut body).unwrap();
+        importer
+            .mail_begin(here.mailbox.as_mut(), &mail.item)
+            .unwrap();
+        importer.mail_chunk(here.mailbox.as_mut(), &body).unwrap();
+        importer.mail_end(here.mailbox.as_mut()).unwrap();
+    }
+    let result = importer.finish(here.mailbox.as_mut());
+    assert_eq!(result.failure, None);
+    assert!(result.changes_during_sync.is_some(), "it must be repeated");
+    assert_eq!(mails(&b, "INBOX"), ["4:one", "5:two", "6:three"]);
+}

@@ -76,6 +76,8 @@ pub struct Importer {
     warned_about_attributes: bool,
     unexpected: Option<String>,
     delete: Option<DeleteMailbox>,
+    /// The mailbox was made anew for this import.
+    restarted: bool,
     error: Option<MailboxError>,
     problems: Vec<Problem>,
     counters: Counters,
@@ -107,6 +109,7 @@ impl Importer {
             warned_about_attributes: false,
             unexpected: None,
             delete: None,
+            restarted: false,
             error: None,
             problems: Vec::new(),
             counters: Counters::default(),
@@ -380,6 +383,8 @@ impl Importer {
     pub fn restart_empty(&mut self, mailbox: &mut dyn Mailbox, scan: &Arc<Scan>) -> Result<()> {
         let history = std::mem::take(&mut self.history);
         let mut fresh = Self::new(scan, self.options.clone());
+        fresh.restarted = true;
+        fresh.common.found = true;
         fresh.problems = std::mem::take(&mut self.problems);
         fresh.last_change = self.last_change;
         let attributes = std::mem::take(&mut self.attribute_history);

@@ -82,7 +82,7 @@ impl Importer {
     fn only_here(&mut self, local: &MessageRef<'_>, at_end: bool) {
         self.common.use_up();
         if self.options.revert {
-            if at_end && local.uid >= self.options.remote.uid_next {
+            if at_end && !self.restarted && local.uid >= self.options.remote.uid_next {
                 self.must_delete(format!(
                     "UID={} GUID={} exists only locally",
                     local.uid, local.guid
@@ -96,11 +96,16 @@ impl Importer {
 
     fn only_there(&mut self, remote: &Remote) {
         if self.options.revert && remote.uid < self.scan.status.uid_next {
-            self.must_delete(format!(
-                "UID={} already exists locally for a different mail",
-                remote.uid
-            ));
-            return;
+            if !self.restarted {
+                self.must_delete(format!(
+                    "UID={} already exists locally for a different mail",
+                    remote.uid
+                ));
+                return;
+            }
+            // Emptied, but its UIDs did not start anew: a backup with other UIDs, and a run that
+            // must be repeated, are better than an empty one.
+            self.conflicts += 1;
         }
         let guid = remote.guid.as_bytes().to_vec();
         self.add_entry(guid, Kind::Remote(remote.uid), remote.incoming);
