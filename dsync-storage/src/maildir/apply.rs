@@ -8,9 +8,13 @@ use dsync_proto::types::Flags;
 
 use super::disk::{Disk, Known};
 use super::filename::{self, NameFlags};
-use super::scan::{Dir, path_of};
+use super::files::{FileRef, match_files};
+use super::scan::{Dir, Scan, path_of};
 use crate::index::{Message, Transaction};
 use crate::{Result, StorageError};
+
+/// How often a file is looked for that others rename meanwhile.
+const ATTEMPTS: usize = 3;
 
 impl Disk {
     /// A message that the index does not know. It is `\Recent` even in `cur/`: only a session
@@ -96,7 +100,8 @@ impl Disk {
         self.set_file_flags(known, position, message.flags() & Flags::USER, letters)
     }
 
-    /// Renames a message file to other flags, into `cur/` if it has any.
+    /// Renames a message file to other flags, into `cur/` if it has any. Flags that another program
+    /// gave it meanwhile stay; the next sync tells the index of them.
     pub(super) fn set_file_flags(
         &self,
         known: &mut Known,
@@ -104,58 +109,87 @@ impl Disk {
         flags: Flags,
         letters: u32,
     ) -> Result<()> {
-        let Some(files) = &mut known.files else {
+        let Some((file, _)) = known.file(position) else {
             return Ok(());
         };
-        let (Some(entry), Some(file)) = (known.uidlist.get(position), files.get(position)) else {
-            return Ok(());
-        };
+        let before = file.flags();
         let mut flags = flags;
         if self.paths.private_seen {
-            flags = (flags & !Flags::SEEN) | (file.flags().flags & Flags::SEEN);
+            flags = (flags & !Flags::SEEN) | (before.flags & Flags::SEEN);
         }
-        let wanted = NameFlags { flags, letters };
-        if file.flags() == wanted {
-            return Ok(());
-        }
-        let old_name = [entry.base, file.info].concat();
-        let new_name = filename::with_flags(&old_name, wanted);
-        let old = path_of(&self.paths.box_dir, file.dir, &old_name);
-        let new = path_of(&self.paths.box_dir, Dir::Cur, &new_name);
-        match fs::rename(&old, &new) {
-            Ok(()) => {
-                let info = new_name[entry.base.len()..].to_vec();
-                files.set(position, Dir::Cur, &info);
-                Ok(())
+        for _ in 0..ATTEMPTS {
+            let Some((file, base)) = known.file(position) else {
+                return Ok(());
+            };
+            let now = file.flags();
+            let wanted = NameFlags {
+                flags: (now.flags & !(before.flags & !flags)) | (flags & !before.flags),
+                letters: (now.letters & !(before.letters & !letters)) | (letters & !before.letters),
+            };
+            if now == wanted {
+                return Ok(());
             }
-            // Gone since the scan: the next sync records it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(StorageError::io("rename", &old, &error)),
+            let old_name = [base, file.info].concat();
+            let new_name = filename::with_flags(&old_name, wanted);
+            let old = path_of(&self.paths.box_dir, file.dir, &old_name);
+            let new = path_of(&self.paths.box_dir, Dir::Cur, &new_name);
+            let info = new_name[base.len()..].to_vec();
+            match fs::rename(&old, &new) {
+                Ok(()) => {
+                    if let Some(files) = &mut known.files {
+                        files.set(position, Dir::Cur, &info);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.look_again(known)?;
+                }
+                Err(error) => return Err(StorageError::io("rename", &old, &error)),
+            }
         }
+        // Renamed all the time, or gone: the next sync records what it is.
+        Ok(())
     }
 
     /// Removes a message file; one that is gone is no error.
     pub(super) fn unlink(&self, known: &mut Known, position: usize) -> Result<()> {
-        let Some(files) = &mut known.files else {
-            return Ok(());
-        };
-        let (Some(entry), Some(file)) = (known.uidlist.get(position), files.get(position)) else {
-            return Ok(());
-        };
-        let path = self.message(file.dir, entry.base, file.info);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &path, &error))
-            }
-            _ => {
-                files.remove(position);
-                Ok(())
+        for _ in 0..ATTEMPTS {
+            let Some((file, base)) = known.file(position) else {
+                return Ok(());
+            };
+            let path = self.message(file.dir, base, file.info);
+            match fs::remove_file(&path) {
+                Ok(()) => {
+                    if let Some(files) = &mut known.files {
+                        files.remove(position);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.look_again(known)?;
+                }
+                Err(error) => return Err(StorageError::io("remove", &path, &error)),
             }
         }
+        Ok(())
+    }
+
+    /// A file is not where it was: a program that does not take the lock has renamed or removed
+    /// it. All are looked up again, so that many such files cost one look and not one each.
+    fn look_again(&self, known: &mut Known) -> Result<()> {
+        let scan = Scan::read(&self.paths.box_dir, || Ok(()))?;
+        known.files = Some(match_files(&known.uidlist, &scan).files);
+        Ok(())
     }
 }
 
 impl Known {
+    /// Where the file of a record is, and its base name.
+    fn file(&self, position: usize) -> Option<(FileRef<'_>, &[u8])> {
+        let file = self.files.as_ref()?.get(position)?;
+        Some((file, self.uidlist.get(position)?.base))
+    }
+
     /// Names of keyword letters.
     pub(super) fn letter_names(&self, letters: u32) -> Vec<BString> {
         (0..26)

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 use dsync_proto::types::{Flags, Guid, MailGuid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
@@ -117,13 +117,17 @@ impl Disk {
             touched: BTreeSet::new(),
         };
         let first_new = commit.known.uidlist.len();
-        if let Err(error) = commit.save_all(&mut pending.saves, &pending.expunges) {
+        let saved = commit
+            .save_all(&mut pending.saves, &pending.expunges)
+            .and_then(|()| commit.change_flags(&pending.flags, &locked));
+        if let Err(error) = saved {
             commit.take_back(first_new);
             return Err(error);
         }
-        commit.change_flags(&pending.flags, &locked)?;
+        // From the first expunge on nothing is taken back: it may be the old place of a message
+        // that has moved. The next sync tells the index what was done.
         commit.expunge(&pending.expunges)?;
-        commit.reassign(&pending.reassign, &locked);
+        commit.reassign(&pending.reassign, &pending.flags, &locked);
         commit.metadata(&pending.metadata, &locked);
         for (name, data) in &pending.attributes {
             let size = data.as_ref().map(|data| data.value.len() as u32);
@@ -314,32 +318,18 @@ impl Commit<'_> {
         update: &FlagUpdate,
     ) -> Result<()> {
         let uid = message.uid();
-        let add = update.add_flags & Flags::USER;
-        let remove = update.remove_flags & Flags::USER;
         let have = message.flags() & Flags::USER;
-        let flags = (have | add) & !remove;
+        let had: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
+        let (flags, present) = updated(message, Some(update));
         if flags != have {
             self.transaction
-                .update_flags(uid..=uid, add & !have, remove & have);
+                .update_flags(uid..=uid, flags & !have, have & !flags);
         }
-        let mut present: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
-        for name in &update.remove_keywords {
-            if present
-                .iter()
-                .any(|keyword| keyword.eq_ignore_ascii_case(name))
-            {
-                present.retain(|keyword| !keyword.eq_ignore_ascii_case(name));
-                self.transaction.remove_keyword(name, uid..=uid);
-            }
+        for name in had.iter().filter(|name| !has(&present, name)) {
+            self.transaction.remove_keyword(name, uid..=uid);
         }
-        for name in &update.add_keywords {
-            if !present
-                .iter()
-                .any(|keyword| keyword.eq_ignore_ascii_case(name))
-            {
-                present.push(name.to_vec());
-                self.transaction.add_keyword(name, uid..=uid);
-            }
+        for name in present.iter().filter(|name| !has(&had, name)) {
+            self.transaction.add_keyword(name, uid..=uid);
         }
         if update.min_modseq > message.modseq() {
             self.transaction.min_modseq(uid, update.min_modseq);
@@ -391,7 +381,12 @@ impl Commit<'_> {
     }
 
     /// 20 d: one rename of the UID list is all that happens on disk.
-    fn reassign(&mut self, uids: &[Uid], locked: &LockedIndex<'_>) {
+    fn reassign(
+        &mut self,
+        uids: &[Uid],
+        changed: &BTreeMap<Uid, FlagUpdate>,
+        locked: &LockedIndex<'_>,
+    ) {
         let mut dropped = BTreeSet::new();
         for uid in uids {
             let Some(position) = self.known.uidlist.position(*uid) else {
@@ -421,8 +416,9 @@ impl Commit<'_> {
             }
             match locked.state().message(*uid) {
                 Some(message) => {
-                    self.transaction.append(new, message.flags() & Flags::USER);
-                    for keyword in message.keywords() {
+                    let (flags, keywords) = updated(&message, changed.get(uid));
+                    self.transaction.append(new, flags);
+                    for keyword in &keywords {
                         self.transaction.add_keyword(keyword, new..=new);
                     }
                 }
@@ -511,6 +507,31 @@ impl Commit<'_> {
         self.disk.set_mark(self.known, &mut all)?;
         Ok(all)
     }
+}
+
+fn has(keywords: &[Vec<u8>], name: &[u8]) -> bool {
+    keywords
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Flags and keywords of a message after an update.
+fn updated(message: &Message<'_>, update: Option<&FlagUpdate>) -> (Flags, Vec<Vec<u8>>) {
+    let mut flags = message.flags() & Flags::USER;
+    let mut keywords: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
+    if let Some(update) = update {
+        flags = (flags | update.add_flags & Flags::USER) & !(update.remove_flags & Flags::USER);
+        keywords.retain(|known| {
+            let removes = |name: &BString| name.eq_ignore_ascii_case(known);
+            !update.remove_keywords.iter().any(removes)
+        });
+        for name in &update.add_keywords {
+            if !has(&keywords, name) {
+                keywords.push(name.to_vec());
+            }
+        }
+    }
+    (flags, keywords)
 }
 
 /// A GUID that the UID list and the file system can hold; others become their 128-bit form, which

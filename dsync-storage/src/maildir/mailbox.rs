@@ -50,6 +50,8 @@ pub(crate) struct MaildirMailbox {
     pub(super) saved_dates: Option<SavedDates>,
     writing: Option<(BodyWriter, SaveMessage)>,
     pending: Pending,
+    /// Where in [`Pending::saves`] the last message is whose body came here.
+    last_save: Option<usize>,
 }
 
 impl MaildirMailbox {
@@ -97,6 +99,7 @@ impl MaildirMailbox {
             saved_dates: None,
             writing: None,
             pending: Pending::default(),
+            last_save: None,
         })
     }
 
@@ -295,6 +298,7 @@ impl Mailbox for MaildirMailbox {
     fn save_finish(&mut self) -> Result<()> {
         let (writer, message) = self.writing.take().ok_or_else(no_save)?;
         let (tmp, size) = writer.finish(message.received_date, self.disk.settings.fsync)?;
+        self.last_save = Some(self.pending.saves.len());
         self.pending.saves.push(PendingSave {
             tmp,
             size: Some(size),
@@ -309,9 +313,9 @@ impl Mailbox for MaildirMailbox {
     }
 
     fn save_another(&mut self, message: SaveMessage) -> Result<()> {
-        let Some(last) = self.pending.saves.last() else {
-            return Err(no_save());
-        };
+        self.writable()?;
+        let last = self.last_save.and_then(|at| self.pending.saves.get(at));
+        let last = last.ok_or_else(no_save)?;
         let Disk { paths, unique, .. } = &self.disk;
         let tmp = TmpFile::link(last.tmp.path(), &paths.box_dir, unique, &paths.modes)?;
         let (size, source) = (last.size, last.source);
@@ -391,6 +395,12 @@ impl Mailbox for MaildirMailbox {
 
     fn update_metadata(&mut self, update: MetadataUpdate) -> Result<()> {
         self.writable()?;
+        if update.uid_validity == Some(0) {
+            return Err(StorageError::new(
+                MailErrorClass::Params,
+                format!("mailbox {}: UIDVALIDITY cannot be 0", self.disk.paths.name),
+            ));
+        }
         let metadata = &mut self.pending.metadata;
         metadata.uid_validity = update.uid_validity.or(metadata.uid_validity);
         metadata.min_uid_next = metadata.min_uid_next.max(update.min_uid_next);
@@ -408,12 +418,18 @@ impl Mailbox for MaildirMailbox {
     }
 
     fn commit(&mut self) -> Result<CommitReport> {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
         self.writing = None;
+        self.last_save = None;
         if pending.is_empty() {
             return Ok(CommitReport::default());
         }
-        self.snapshot()?;
+        let status = self.snapshot()?;
+        // The same value again would only make the index anew, without its history.
+        pending.metadata.uid_validity = pending
+            .metadata
+            .uid_validity
+            .filter(|wanted| *wanted != status.uid_validity);
         let attributes: Vec<_> = pending
             .attributes
             .iter()
@@ -422,8 +438,7 @@ impl Mailbox for MaildirMailbox {
         if !attributes.is_empty() {
             // Before the log tells of them: a change that nobody was told of is found by the
             // next full run, one that was told but not made would be lost.
-            let guid = self.snapshot()?.guid;
-            self.attributes.set(guid, &attributes)?;
+            self.attributes.set(status.guid, &attributes)?;
         }
         let result = self.disk.commit(&mut self.known, &mut self.index, pending);
         if result.is_err() {

@@ -18,6 +18,7 @@ use super::mark::{DirMark, Mark};
 use super::save::sweep_tmp;
 use super::scan::{Scan, Stamp};
 use super::uid_validity::next_uid_validity;
+use super::uidlist::UidList;
 use crate::Result;
 use crate::index::{
     ExtensionSpec, Index, IndexState, LockedIndex, Origin, PendingKind, Transaction,
@@ -36,30 +37,34 @@ struct Requests {
 }
 
 impl Requests {
-    fn read(locked: &mut LockedIndex<'_>) -> Result<Self> {
-        let mut requests = Self::default();
+    /// The requests for messages that exist. A wrong GUID means that the UID has become another
+    /// message's, which must not be removed.
+    fn read(locked: &mut LockedIndex<'_>, uidlist: &UidList) -> Result<Self> {
+        let (mut expunge, mut flags) = (Vec::new(), Vec::new());
         for pending in locked.pending()? {
             match pending.kind {
-                PendingKind::Expunge(ranges) => {
-                    requests.expunge.extend(existing(locked.state(), ranges));
-                }
+                PendingKind::Expunge(ranges) => expunge.extend(ranges),
                 PendingKind::ExpungeGuid(uids) => {
-                    requests
-                        .expunge
-                        .extend(uids.into_iter().map(|(uid, _)| uid));
+                    let meant = uids
+                        .into_iter()
+                        .filter(|(uid, guid)| is_meant(uidlist, *uid, *guid));
+                    expunge.extend(meant.map(|(uid, _)| (uid, uid)));
                 }
                 PendingKind::Flags(ranges) => {
-                    let ranges = ranges.into_iter().map(|(first, last, ..)| (first, last));
-                    requests.flags.extend(existing(locked.state(), ranges));
+                    flags.extend(ranges.into_iter().map(|(first, last, ..)| (first, last)));
                 }
                 PendingKind::Keyword(_, _, ranges) | PendingKind::KeywordsReset(ranges) => {
-                    requests.flags.extend(existing(locked.state(), ranges));
+                    flags.extend(ranges);
                 }
                 PendingKind::DeleteIndex => {}
             }
         }
-        let dirty = locked
-            .state()
+        let state = locked.state();
+        let mut requests = Self {
+            expunge: existing(state, expunge),
+            flags: existing(state, flags),
+        };
+        let dirty = state
             .messages()
             .filter(|message| message.raw_flags() & DIRTY != 0);
         requests.flags.extend(dirty.map(|message| message.uid()));
@@ -67,22 +72,37 @@ impl Requests {
     }
 }
 
+fn is_meant(uidlist: &UidList, uid: Uid, guid: Guid) -> bool {
+    let Some(entry) = uidlist.position(uid).and_then(|at| uidlist.get(at)) else {
+        return true; // its file is gone already
+    };
+    let real = entry.short_guid();
+    if guid.is_zero() || guid == real {
+        return true;
+    }
+    tracing::warn!("expunge of UID {uid} is refused: its GUID is {real} and not {guid}");
+    false
+}
+
 /// The messages in these ranges; a range may name millions of UIDs that do not exist.
-fn existing(
-    state: &IndexState,
-    ranges: impl IntoIterator<Item = (Uid, Uid)>,
-) -> impl Iterator<Item = Uid> {
-    let ranges: Vec<(Uid, Uid)> = ranges.into_iter().collect();
-    let uids: Vec<Uid> = state
+fn existing(state: &IndexState, mut ranges: Vec<(Uid, Uid)>) -> BTreeSet<Uid> {
+    if ranges.is_empty() {
+        return BTreeSet::new();
+    }
+    ranges.sort_unstable();
+    let mut ranges = ranges.into_iter().peekable();
+    // Highest end of all ranges that begin at the present UID or before.
+    let mut end = 0;
+    state
         .messages()
         .map(|message| message.uid())
         .filter(|uid| {
-            ranges
-                .iter()
-                .any(|(first, last)| (first..=last).contains(&uid))
+            while let Some((_, last)) = ranges.next_if(|(first, _)| first <= uid) {
+                end = end.max(last);
+            }
+            *uid <= end
         })
-        .collect();
-    uids.into_iter()
+        .collect()
 }
 
 fn read_mark(state: &IndexState) -> Option<Mark> {
@@ -147,7 +167,7 @@ impl Disk {
         self.settle_identity(known, locked)?;
         self.scan_files(known, lock, locked.state())?;
         self.name_letters(known)?;
-        let requests = Requests::read(locked)?;
+        let requests = Requests::read(locked, &known.uidlist)?;
         let mut transaction = Transaction::new(Origin::FACT);
         if !locked.state().has_modseqs() {
             transaction.enable_modseqs();

@@ -17,6 +17,8 @@ use crate::maildir::uidlist::UidList;
 use crate::settings::Clock;
 use crate::{LoggedKind, Namespace, open_store};
 
+mod commits;
+
 fn open(root: &Path, settings: &StoreSettings) -> Box<dyn Mailbox> {
     let text = format!("maildir:{}", root.display());
     let location = Location::parse(&text, &Variables::default()).unwrap();
