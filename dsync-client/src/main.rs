@@ -19,9 +19,6 @@ use dsync_engine::Mode;
 use crate::console::Console;
 use crate::run::{Failure, Inputs};
 
-/// The configuration file that is read if there is one and `-c` names no other.
-const DEFAULT_CONFIG: &str = "/etc/dsync.toml";
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -56,14 +53,7 @@ fn start(cli: Cli, output: OutputOptions, console: &Console) -> Result<u8, Failu
         Action::Sync(command) if command.one_way => (Mode::OneWay, command.common, "sync"),
         Action::Sync(command) => (Mode::TwoWay, command.common, "sync"),
     };
-    let mut settings = Settings::default();
-    let default = Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
-    if let Some(path) = cli.global.config.or(default) {
-        settings.read_file(&path)?;
-    }
-    for assignment in &cli.global.option {
-        settings.assign(assignment, &Origin::Argument("-o"))?;
-    }
+    let mut settings = Settings::load(cli.global.config.as_deref(), &cli.global.option)?;
     if let Some(source) = &arguments.source {
         settings.set("mail_location", source, &Origin::Argument("--source"))?;
     }

@@ -22,8 +22,24 @@ use crate::{ConfigError, Origin, Settings};
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+/// The file that is read if there is one and `-c` names no other.
+const DEFAULT_FILE: &str = "/etc/dsync.toml";
 
 impl Settings {
+    /// The settings that every program starts from: the file of `-c`, or the default one if it
+    /// exists, and then the arguments `name=value` of `-o`.
+    pub fn load(file: Option<&Path>, options: &[String]) -> Result<Self, ConfigError> {
+        let mut settings = Self::default();
+        let default = Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
+        if let Some(path) = file.or(default) {
+            settings.read_file(path)?;
+        }
+        for assignment in options {
+            settings.assign(assignment, &Origin::Argument("-o"))?;
+        }
+        Ok(settings)
+    }
+
     /// Reads a configuration file; its values win over those that are there already.
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = || {

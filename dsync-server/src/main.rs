@@ -8,16 +8,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use dsync_config::{
-    AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Origin, Settings, User,
-};
+use dsync_config::{AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Settings, User};
 use dsync_engine::{Brain, Environment};
 use dsync_server::Cli;
 use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
 use tracing::Level;
-
-/// The configuration file that is read if there is one and `-c` names no other.
-const DEFAULT_CONFIG: &str = "/etc/dsync.toml";
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -71,14 +66,7 @@ impl From<io::Error> for Failure {
 }
 
 fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
-    let mut settings = Settings::default();
-    let default = Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
-    if let Some(path) = cli.config.clone().or(default) {
-        settings.read_file(&path)?;
-    }
-    for assignment in &cli.option {
-        settings.assign(assignment, &Origin::Argument("-o"))?;
-    }
+    let settings = Settings::load(cli.config.as_deref(), &cli.option)?;
     let login = Login {
         user: env::var("USER").ok(),
         home: env::var_os("HOME").map(PathBuf::from),

@@ -20,6 +20,7 @@ mod message_table;
 mod names;
 mod namespace;
 mod open;
+mod path_io;
 pub mod permissions;
 pub mod settings;
 mod store;

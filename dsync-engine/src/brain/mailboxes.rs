@@ -15,7 +15,7 @@ use crate::mailbox::{
     CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, ScanError, scan,
 };
 use crate::options::{Direction, Mode};
-use crate::tree::{WalkEntry, adopt};
+use crate::tree::{WalkEntry, adopt, is_absent};
 use crate::{Problem, RunError};
 
 /// Wait for the lock of a mailbox when no other is asked for.
@@ -122,7 +122,7 @@ impl Brain {
         };
         match store.open(name, mode) {
             Ok(mailbox) => Ok(Some(mailbox)),
-            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -271,7 +271,7 @@ impl Brain {
         });
         match opened {
             Ok(opened) => Ok(opened),
-            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => {
                 self.note_problem(&name, &error);
                 Ok(None)
@@ -469,14 +469,6 @@ impl Brain {
             reason: error.message.clone(),
         });
     }
-}
-
-/// The mailbox is not there any more, or cannot be selected; no reason to complain.
-fn is_gone(error: &StorageError) -> bool {
-    matches!(
-        error.class,
-        MailErrorClass::NotFound | MailErrorClass::NotPossible
-    )
 }
 
 /// A mailbox as `B` tells it, under its own GUID.

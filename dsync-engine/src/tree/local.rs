@@ -330,8 +330,9 @@ pub(super) fn guids_of(names: &[String], account: &mut Account) -> HashMap<Guid,
         .collect()
 }
 
-/// Whether an error means that there is no such mailbox (any more).
-pub(super) fn is_absent(error: &StorageError) -> bool {
+/// Whether an error means that there is no such mailbox (any more), or none that can be selected;
+/// no reason to complain.
+pub(crate) fn is_absent(error: &StorageError) -> bool {
     matches!(
         error.class,
         MailErrorClass::NotFound | MailErrorClass::NotPossible

@@ -29,6 +29,7 @@ pub use error::TreeError;
 pub use execute::{
     ExecutionContext, ExecutionCounts, ExecutionReport, GuidAlias, GuidRule, adopt, execute,
 };
+pub(crate) use local::is_absent;
 pub use local::{LocalTree, build_local};
 pub use merge::sync_trees;
 pub use node::{MAX_LEVELS, Node, NodeId, Tree};

@@ -1,5 +1,7 @@
 //! Log records about extensions (`spec/dovecot-index.md` 5.1, 5.2).
 
+use std::ops::Range;
+
 use bstr::ByteSlice;
 use dsync_proto::types::Uid;
 
@@ -134,15 +136,7 @@ impl IndexState {
         }
         for entry in payload.chunks_exact(entry_size) {
             let uid = u32_at(entry, 0).unwrap_or(0);
-            self.check_extension_uid(uid)?;
-            let Some(position) = self.records.position(uid) else {
-                continue;
-            };
-            if let Some(target) = self
-                .records
-                .get_mut(position)
-                .and_then(|record| record.get_mut(slot.clone()))
-            {
+            if let Some(target) = self.extension_record(uid, slot.clone())? {
                 let copied = size.min(target.len());
                 target.fill(0);
                 target[..copied].copy_from_slice(&entry[4..4 + copied]);
@@ -151,11 +145,20 @@ impl IndexState {
         Ok(())
     }
 
-    fn check_extension_uid(&self, uid: Uid) -> Applied {
+    /// Bytes of an extension in the record of a message; `None` if the message is gone.
+    fn extension_record(
+        &mut self,
+        uid: Uid,
+        slot: Range<usize>,
+    ) -> Result<Option<&mut [u8]>, ApplyError> {
         if uid == 0 || uid >= self.header.next_uid() {
             return Err(ApplyError::ExtensionUid(uid));
         }
-        Ok(())
+        let Some(position) = self.records.position(uid) else {
+            return Ok(None);
+        };
+        let record = self.records.get_mut(position);
+        Ok(record.and_then(|record| record.get_mut(slot)))
     }
 
     pub(super) fn increment(&mut self, payload: &[u8]) -> Applied {
@@ -170,15 +173,7 @@ impl IndexState {
             return Err(ApplyError::ExtensionSize);
         }
         for (uid, difference) in atomic_incs(payload) {
-            self.check_extension_uid(uid)?;
-            let Some(position) = self.records.position(uid) else {
-                continue;
-            };
-            if let Some(target) = self
-                .records
-                .get_mut(position)
-                .and_then(|record| record.get_mut(slot.clone()))
-            {
+            if let Some(target) = self.extension_record(uid, slot.clone())? {
                 add_to_counter(target, difference).ok_or(ApplyError::Counter(uid))?;
             }
         }

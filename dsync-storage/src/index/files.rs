@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::permissions::CreateModes;
-use crate::{Result, StorageError};
+use crate::{Result, StorageError, path_io};
 
 /// The files of one index.
 #[derive(Clone, Debug)]
@@ -100,9 +100,7 @@ impl Files {
     }
 
     pub(crate) fn sync_dir(&self) -> Result<()> {
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| StorageError::io("sync", &self.dir, &error))
+        path_io::sync(&self.dir)
     }
 }
 
@@ -146,16 +144,6 @@ pub(crate) fn read_from(file: &mut File, path: &Path, offset: u64, limit: u64) -
         })
         .map_err(|error| StorageError::io("read", path, &error))?;
     Ok(bytes)
-}
-
-/// Unlinks; a missing file is fine.
-pub(crate) fn unlink(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StorageError::io("unlink", path, &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use dsync_proto::types::ModSeq;
 
 use crate::settings::Fsync;
-use crate::{Result, StorageError};
+use crate::{Result, StorageError, path_io};
 
 use super::damage::Damage;
 use super::encode;
@@ -97,7 +97,7 @@ impl Index {
             files::rename(&path, &self.files.log())?;
             self.files.sync_dir()
         } else {
-            files::unlink(&path)
+            path_io::remove(&path)
         }
     }
 
@@ -111,11 +111,11 @@ impl Index {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => {
-                files::unlink(&path)?;
+                path_io::remove(&path)?;
                 return Err(StorageError::io("create", &target, &error));
             }
         };
-        files::unlink(&path)?;
+        path_io::remove(&path)?;
         self.files.sync_dir()?;
         Ok(linked)
     }
@@ -143,7 +143,7 @@ impl Index {
                 .and_then(|time| SystemTime::now().duration_since(time).ok());
             if age.is_some_and(|age| age >= STALE_NEW_LOG) {
                 tracing::warn!(path = %path.display(), "removing a log that was never finished");
-                files::unlink(&path)?;
+                path_io::remove(&path)?;
             } else {
                 lock::wait(&path, deadline, &mut pause)?;
             }
@@ -157,7 +157,7 @@ impl Index {
                 _ => file.sync_data(),
             });
         if let Err(error) = written {
-            files::unlink(&path)?;
+            path_io::remove(&path)?;
             return Err(StorageError::io("write", &path, &error));
         }
         Ok(file)
@@ -170,7 +170,7 @@ impl Index {
         self.state.header = snapshot::checked_header(&self.state);
         let bytes = snapshot::encode(&self.state, position);
         let (tmp, target) = (self.files.snapshot_tmp(), self.files.snapshot());
-        files::unlink(&tmp)?;
+        path_io::remove(&tmp)?;
         let mut file = self.files.create(&tmp)?;
         file.write_all(&bytes)
             .and_then(|()| match self.settings.fsync {
@@ -197,7 +197,7 @@ impl Index {
             return Ok(());
         }
         let tmp = self.files.backup_tmp();
-        files::unlink(&tmp)?;
+        path_io::remove(&tmp)?;
         match fs::hard_link(self.files.snapshot(), &tmp) {
             Ok(()) => files::rename(&tmp, &self.files.backup()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -228,7 +228,7 @@ impl LockedIndex<'_> {
         if keep_old {
             // Killed between: `.log.2` is the current log itself, which readers ignore.
             let log2 = self.index.files.log2();
-            files::unlink(&log2)?;
+            path_io::remove(&log2)?;
             fs::hard_link(&log_path, &log2)
                 .map_err(|error| StorageError::io("link", &log2, &error))?;
         }
@@ -341,8 +341,8 @@ impl LockedIndex<'_> {
         self.index.absorb(&records);
         self.write_snapshot()?;
         self.index.older = None;
-        files::unlink(&self.index.files.log2())?;
-        files::unlink(&self.index.files.backup())
+        path_io::remove(&self.index.files.log2())?;
+        path_io::remove(&self.index.files.backup())
     }
 
     /// Writes a snapshot or rotates, if Dovecot would (`spec/dovecot-index.md` 10, 11).

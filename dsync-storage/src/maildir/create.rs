@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use dsync_proto::types::{Guid, MailErrorClass};
 
+use super::disk::{MAX_UIDLIST, read_limited};
 use super::paths::MailboxPaths;
 use super::store::{Existence, MaildirStore, create_dirs};
 use super::uid_validity::next_uid_validity;
@@ -17,8 +18,6 @@ use crate::{Created, OpenMode, Result, StorageError, Store};
 
 const MARKER: &str = "maildirfolder";
 const SHARED: &str = "dovecot-shared";
-/// Biggest UID list that is read.
-const MAX_UIDLIST: u64 = 1 << 30;
 
 impl MaildirStore {
     pub(super) fn create(
@@ -250,15 +249,13 @@ impl MaildirStore {
 }
 
 fn read_uidlist(path: &Path) -> Result<UidList> {
-    use std::io::Read;
-    let read = || -> io::Result<UidList> {
-        let mut bytes = Vec::new();
-        File::open(path)?
-            .take(MAX_UIDLIST)
-            .read_to_end(&mut bytes)?;
-        Ok(UidList::parse(&bytes))
-    };
-    read().map_err(|error| StorageError::io("read", path, &error))
+    match read_limited(path, MAX_UIDLIST)? {
+        Some((_, bytes)) => Ok(UidList::parse(&bytes)),
+        None => {
+            let missing = io::ErrorKind::NotFound.into();
+            Err(StorageError::io("read", path, &missing))
+        }
+    }
 }
 
 /// Lets Dovecot see that something about a mailbox has changed (`spec/maildir.md` 20 R7).

@@ -12,15 +12,14 @@ use dsync_proto::types::{Guid, MailErrorClass, Uid};
 use super::files::Files;
 use super::keywords::{self, Keywords};
 use super::paths::MailboxPaths;
-use super::save::sync_path;
 use super::scan::{Dir, Stamp, path_of};
 use super::uidlist::UidList;
 use crate::lock::{Dotlock, DotlockSettings, ReplaceLock};
 use crate::unique::UniqueSource;
-use crate::{Result, StorageError, StoreSettings};
+use crate::{Result, StorageError, StoreSettings, path_io};
 
 /// Biggest UID list that is read: more than ten million messages.
-const MAX_UIDLIST: u64 = 1 << 30;
+pub(crate) const MAX_UIDLIST: u64 = 1 << 30;
 /// Biggest keyword file that is read; 26 short lines are normal.
 const MAX_KEYWORDS: u64 = 1 << 20;
 
@@ -247,7 +246,7 @@ impl Disk {
         };
         let stamp = write().map_err(|error| StorageError::io("write", path, &error))?;
         if self.settings.syncs() {
-            sync_path(&self.paths.control_dir)?;
+            path_io::sync(&self.paths.control_dir)?;
         }
         Ok(stamp)
     }
@@ -255,7 +254,7 @@ impl Disk {
     /// Makes renames and new names in a message directory durable.
     pub(crate) fn sync_dir(&self, dir: Dir) -> Result<()> {
         if self.settings.syncs() {
-            sync_path(&self.paths.box_dir.join(dir.name()))?;
+            path_io::sync(&self.paths.box_dir.join(dir.name()))?;
         }
         Ok(())
     }

@@ -16,10 +16,9 @@ use dsync_proto::types::{Guid, Uid};
 use super::disk::{Disk, Known, read_limited};
 use super::filename;
 use super::files::Matched;
-use super::save::sync_path;
 use super::scan::{Dir, Scan};
 use crate::index::IndexState;
-use crate::{Result, StorageError};
+use crate::{Result, StorageError, path_io};
 
 /// More than any transaction needs.
 const MAX_SIZE: u64 = 1 << 28;
@@ -92,20 +91,14 @@ impl Disk {
         };
         write().map_err(|error| StorageError::io("write", &path, &error))?;
         match self.settings.syncs() {
-            true => sync_path(&self.paths.control_dir),
+            true => path_io::sync(&self.paths.control_dir),
             false => Ok(()),
         }
     }
 
     /// Everything in the journal is done, or undone.
     pub(super) fn remove_journal(&self) -> Result<()> {
-        let path = self.journal();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &path, &error))
-            }
-            _ => Ok(()),
-        }
+        path_io::remove(&self.journal())
     }
 
     /// Brings a commit that was killed to an end. Returns whether files were removed.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::disk::Disk;
 use super::scan::{Dir, Scan, path_of};
-use crate::{Result, StorageError};
+use crate::{Result, StorageError, path_io};
 
 impl Disk {
     /// 8.1 and 8.5: names that cannot stay get a fresh one in `new/`; no message is deleted.
@@ -68,11 +68,7 @@ impl Disk {
             path.display(),
             first_path.display()
         );
-        match fs::remove_file(&first_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &first_path, &error))
-            }
-            _ => Ok(None),
-        }
+        path_io::remove(&first_path)?;
+        Ok(None)
     }
 }

@@ -14,7 +14,7 @@ use super::scan::{seconds, time};
 use crate::permissions::CreateModes;
 use crate::settings::Fsync;
 use crate::unique::UniqueSource;
-use crate::{Result, StorageError};
+use crate::{Result, StorageError, path_io};
 
 /// Bytes collected before they are written.
 const BUFFER: usize = 64 * 1024;
@@ -245,7 +245,7 @@ pub(crate) fn sync_files(box_dir: &Path, paths: &[&Path], fsync: Fsync) -> Resul
     thread::scope(|scope| {
         let threads: Vec<_> = paths
             .chunks(share)
-            .map(|chunk| scope.spawn(|| chunk.iter().try_for_each(|path| sync_path(path))))
+            .map(|chunk| scope.spawn(|| chunk.iter().try_for_each(|path| path_io::sync(path))))
             .collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| {
@@ -254,13 +254,6 @@ pub(crate) fn sync_files(box_dir: &Path, paths: &[&Path], fsync: Fsync) -> Resul
             })
         })
     })
-}
-
-/// Makes a file or directory durable.
-pub(crate) fn sync_path(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| StorageError::io("sync", path, &error))
 }
 
 #[cfg(test)]

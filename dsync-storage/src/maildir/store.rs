@@ -21,7 +21,7 @@ use crate::names::NameMapping;
 use crate::permissions::CreateModes;
 use crate::{
     Created, ListEntry, Mailbox, MailboxIdentity, MailboxLogKind, MailboxLogRecord, Namespace,
-    OpenMode, Result, StorageError, Store, StoreSettings, subscriptions,
+    OpenMode, Result, StorageError, Store, StoreSettings, path_io, subscriptions,
 };
 
 /// Longest wait for `mailboxes.lock`.
@@ -223,9 +223,7 @@ impl MaildirStore {
         if !self.settings.syncs() {
             return Ok(());
         }
-        std::fs::File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| StorageError::io("sync directory", dir, &error))
+        path_io::sync(dir)
     }
 
     fn find_name(&mut self, guid: Guid) -> Result<Option<String>> {
