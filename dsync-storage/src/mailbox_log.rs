@@ -251,6 +251,12 @@ mod tests {
         assert_eq!(log.read().unwrap(), records);
     }
 
+    /// First byte of the id of each record.
+    fn first_bytes(log: &MailboxLog) -> Vec<u8> {
+        let records = log.read().unwrap();
+        records.iter().map(|record| record.id.0[0]).collect()
+    }
+
     #[test]
     fn nothing_is_there_at_first() {
         let root = tempfile::tempdir().unwrap();
@@ -267,12 +273,7 @@ mod tests {
         for number in 0..200_u8 {
             append(&log, &[record(MailboxLogKind::Rename, number)]);
         }
-        let numbers: Vec<u8> = log
-            .read()
-            .unwrap()
-            .iter()
-            .map(|record| record.id.0[0])
-            .collect();
+        let numbers = first_bytes(&log);
         assert_eq!(numbers, (0..200).collect::<Vec<_>>());
         assert_eq!(log.old_path.metadata().unwrap().len(), 171 * 24);
     }
@@ -288,12 +289,7 @@ mod tests {
             std::fs::write(&log.path, bytes).unwrap();
             assert_eq!(log.read().unwrap().len(), 1);
             append(&log, &[record(MailboxLogKind::Subscribe, 3)]);
-            let ids: Vec<u8> = log
-                .read()
-                .unwrap()
-                .iter()
-                .map(|record| record.id.0[0])
-                .collect();
+            let ids = first_bytes(&log);
             assert_eq!(ids, [1, 3]);
         }
     }
@@ -316,12 +312,7 @@ mod tests {
             "reading changes nothing"
         );
         append(&log, &[record(MailboxLogKind::Subscribe, 4)]);
-        let ids: Vec<u8> = log
-            .read()
-            .unwrap()
-            .iter()
-            .map(|record| record.id.0[0])
-            .collect();
+        let ids = first_bytes(&log);
         assert_eq!(ids, [1, 4]);
         assert_eq!(
             std::fs::read(root.path().join("dovecot.mailbox.log.damaged")).unwrap(),

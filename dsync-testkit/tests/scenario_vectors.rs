@@ -12,10 +12,12 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::vectors::{Row, attribute_name, list, mode, number, record, rows, state, strings, uid};
+use common::vectors::{
+    self, Row, attribute_name, flags, guid, list, mode, number, rows, state, strings, uid,
+};
 use dsync_engine::{Filters, SyncOptions};
 use dsync_proto::items::SyncType;
-use dsync_proto::types::{Flags, Guid, MailGuid};
+use dsync_proto::types::MailGuid;
 use dsync_storage::memory::{LoadMailbox, LoadMessage, MailboxDump, MemoryOptions, MemoryStore};
 use dsync_storage::{AttributeData, Capabilities};
 use dsync_testkit::simulator::Simulator;
@@ -78,17 +80,6 @@ fn time(text: &str) -> i64 {
     (days - 719_469) * 86_400 + seconds
 }
 
-fn guid(value: &Value) -> Guid {
-    Guid::from_hex(value.as_str().unwrap().as_bytes()).unwrap()
-}
-
-fn flags(value: &Value) -> Flags {
-    let all = strings(value);
-    all.iter().fold(Flags::NONE, |flags, name| {
-        flags | Flags::from_name(name).unwrap()
-    })
-}
-
 fn store(kind: &str, seed: u64) -> MemoryStore {
     let mut options = match kind {
         "maildir" => MemoryOptions::maildir(seed),
@@ -137,18 +128,8 @@ fn load(store: &MemoryStore, side: &Value, sizes: &BTreeMap<String, usize>) {
             }
         });
         let loaded = LoadMailbox {
-            guid: guid(&mailbox["guid"]),
-            uid_validity: uid(&mailbox["uidvalidity"]),
-            uid_next: uid(&mailbox["uidnext"]),
-            first_recent_uid: 1,
-            highest_modseq: number(&mailbox["highest_modseq"]),
-            messages: messages.collect(),
-            initial_modseq: mailbox["log"]["initial_modseq"].as_u64().unwrap_or(0),
-            records: list(&mailbox["log"]["records"])
-                .iter()
-                .map(record)
-                .collect(),
             attributes: attributes(mailbox),
+            ..vectors::mailbox(mailbox, messages.collect())
         };
         store.user().load(name, loaded).unwrap();
     }

@@ -13,16 +13,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::vectors::{Row, list, number, record, rows, strings, uid};
+use common::vectors::{self, Row, flags, list, number, rows, strings, uid};
 use dsync_engine::mailbox::{
     CommitInterval, ExportOptions, Exporter, HashSettings, ImportOptions, ImportResult, Importer,
     MailBody, Scan, scan,
 };
 use dsync_proto::items::{Change, ChangeKind, Mail, MailRequest, MailboxInfo, MailboxState};
-use dsync_proto::types::{Flags, Guid, KeywordChange, KeywordOp, MailGuid};
-use dsync_storage::memory::{
-    LoadMailbox, LoadMessage, LogGuid, MemoryOptions, MemoryStore, NewMail,
-};
+use dsync_proto::types::{Flags, KeywordChange, KeywordOp, MailGuid};
+use dsync_storage::memory::{LoadMessage, LogGuid, MemoryOptions, MemoryStore, NewMail};
 use dsync_storage::{Mailbox, OpenMode, Store};
 use serde_json::Value;
 
@@ -34,13 +32,6 @@ fn body(subject: &str) -> String {
          Date: Mon, 01 Jan 2024 10:00:00 +0000\nMessage-ID: <{subject}@example.org>\n\n\
          body of {subject}\n"
     )
-}
-
-fn flags(value: &Value) -> Flags {
-    let all = strings(value);
-    let flag = |name: &String| Flags::from_name(name).unwrap();
-    all.iter()
-        .fold(Flags::NONE, |flags, name| flags | flag(name))
 }
 
 fn load(store: &MemoryStore, mailbox: &Value) {
@@ -56,20 +47,7 @@ fn load(store: &MemoryStore, mailbox: &Value) {
         body: body(mail["subject"].as_str().unwrap()).into(),
         ..LoadMessage::default()
     });
-    let loaded = LoadMailbox {
-        guid: Guid::from_hex(mailbox["guid"].as_str().unwrap().as_bytes()).unwrap(),
-        uid_validity: uid(&mailbox["uidvalidity"]),
-        uid_next: uid(&mailbox["uidnext"]),
-        first_recent_uid: 1,
-        highest_modseq: number(&mailbox["highest_modseq"]),
-        messages: messages.collect(),
-        initial_modseq: mailbox["log"]["initial_modseq"].as_u64().unwrap_or(0),
-        records: list(&mailbox["log"]["records"])
-            .iter()
-            .map(record)
-            .collect(),
-        ..LoadMailbox::default()
-    };
+    let loaded = vectors::mailbox(mailbox, messages.collect());
     store.user().load("INBOX", loaded).unwrap();
 }
 

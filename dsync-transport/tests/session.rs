@@ -1,74 +1,16 @@
 //! Sessions with peers that do not behave.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
+mod common;
+
 use std::io::Cursor;
 use std::time::Duration;
 
-use dsync_engine::{Brain, Environment, Fault, Mode, SyncOptions};
-use dsync_proto::types::Guid;
+use common::{client, environment, never, options, stores};
+use dsync_engine::{Brain, Fault, Mode, SyncOptions};
 use dsync_storage::Account;
-use dsync_storage::memory::{MemoryOptions, MemoryStore, NewMail};
-use dsync_transport::{Ending, Role, Session, SessionOptions, drive, drive_local};
+use dsync_transport::{Ending, Role, Session, SessionOptions, drive};
 use tokio::io::{duplex, split};
-
-fn environment(seed: u8) -> Environment {
-    let mut count = 0;
-    Environment::new("host", move || {
-        count += 1;
-        Guid([seed, count, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
-    })
-}
-
-fn client(store: &MemoryStore) -> Brain {
-    let account = Account::new(vec![Box::new(store.clone())]);
-    Brain::client(SyncOptions::default(), account, environment(1))
-}
-
-fn server(store: &MemoryStore) -> Brain {
-    let account = Account::new(vec![Box::new(store.clone())]);
-    Brain::server(account, environment(2))
-}
-
-fn options(role: Role) -> SessionOptions {
-    SessionOptions {
-        role,
-        peer_name: "remote".into(),
-        timeout: Duration::from_secs(60),
-        rawlog: None,
-    }
-}
-
-fn never() -> impl Future<Output = &'static str> {
-    std::future::pending()
-}
-
-/// Two stores with large messages that only one of them has.
-fn stores(size: usize) -> (MemoryStore, MemoryStore) {
-    let stores = [1, 2].map(|seed| MemoryStore::new(MemoryOptions::dbox(seed)));
-    for (store, name) in stores.iter().zip(["a", "b"]) {
-        let user = store.user();
-        user.create("INBOX").unwrap();
-        for number in 0..4 {
-            let body = format!(
-                "Message-ID: <{name}{number}>\n\n{}",
-                ".x\n".repeat(size / 3)
-            );
-            user.save("INBOX", NewMail::new(body)).unwrap();
-        }
-    }
-    let [a, b] = stores;
-    (a, b)
-}
-
-#[tokio::test]
-async fn a_signal_ends_a_local_run() {
-    let (a, b) = stores(3000);
-    let ended = drive_local(client(&a), server(&b), std::future::ready("SIGTERM")).await;
-    if let Some(error) = ended.client.error {
-        assert!(error.message.contains("SIGTERM"), "{error}");
-        assert_eq!(error.fault, Fault::Stopped);
-    }
-}
 
 async fn against(bytes: &[u8]) -> Session {
     let (a, _) = stores(3);

@@ -15,4 +15,4 @@ mod world;
 
 pub use facts::{Facts, MailboxFacts, MessageFacts};
 pub use side::{Run, Side};
-pub use world::{Version, World};
+pub use world::{MAIL_UID, Version, World, own_all};

@@ -1,17 +1,18 @@
 //! Where a Dovecot and our programs run.
 
+use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::unistd::{Gid, Uid, chown};
+use nix::unistd::Uid;
 use tempfile::TempDir;
 
 use crate::Side;
 
 /// The user that owns all mail in the tests; nobody else on a machine has this number.
-pub(crate) const MAIL_UID: u32 = 5000;
+pub const MAIL_UID: u32 = 5000;
 
 /// Folder with the root file system of a Debian 13 that has Dovecot 2.4, unless the environment
 /// variable `DSYNC_DOVECOT24` names another.
@@ -157,13 +158,20 @@ impl World {
     }
 }
 
+/// Gives a file, or a folder with all that is in it, to the mail user.
+pub fn own_all(path: &Path) -> Result<()> {
+    own(path)?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in path.read_dir()? {
+            own_all(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn own(path: &Path) -> Result<()> {
-    chown(
-        path,
-        Some(Uid::from_raw(MAIL_UID)),
-        Some(Gid::from_raw(MAIL_UID)),
-    )
-    .with_context(|| format!("cannot chown {}", path.display()))
+    lchown(path, Some(MAIL_UID), Some(MAIL_UID))
+        .with_context(|| format!("cannot chown {}", path.display()))
 }
 
 /// The program that was built with these tests.

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use interop_tests::{Side, Version, World};
+use interop_tests::{Side, Version, World, own_all};
 
 const ROUNDS: u32 = 40;
 /// Messages that arrive on each side between two kills.
@@ -21,7 +21,7 @@ fn deliver(side: &Side<'_>, round: u32, who: &str) -> Result<()> {
         let text = format!("Message-ID: <{name}>\nSubject: {name}\n\nbody of {name}\n");
         let temporary = root.join("tmp").join(&name);
         fs::write(&temporary, text)?;
-        std::os::unix::fs::chown(&temporary, Some(5000), Some(5000))?;
+        own_all(&temporary)?;
         fs::rename(temporary, root.join("new").join(name))?;
     }
     Ok(())

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use interop_tests::{Side, Version, World};
+use anyhow::{Result, ensure};
+use interop_tests::{Side, Version, World, own_all};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// Most memory of one process, in KiB, whatever the mail.
@@ -18,8 +18,8 @@ fn plain_maildir(side: &Side<'_>) -> Result<std::path::PathBuf> {
     for folder in ["", "cur", "new", "tmp"] {
         let folder = root.join(folder);
         fs::create_dir_all(&folder)?;
-        chown(&folder, Some(5000), Some(5000))?;
     }
+    own_all(&root)?;
     Ok(root)
 }
 
@@ -32,7 +32,7 @@ fn add_message(
     let mut file = BufWriter::new(File::create(&path)?);
     write(&mut file)?;
     file.flush()?;
-    chown(&path, Some(5000), Some(5000)).context("chown")
+    own_all(&path)
 }
 
 fn messages(side: &Side<'_>) -> Result<Vec<fs::DirEntry>> {

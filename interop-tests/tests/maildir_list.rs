@@ -1,17 +1,12 @@
 //! Our list of Maildir mailboxes beside Dovecot's: what one makes, the other sees.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::lchown;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use dsync_proto::types::Guid;
 use dsync_storage::location::{Location, Variables};
 use dsync_storage::{Created, MailboxLogKind, Namespace, Store, StoreSettings, open_store};
-use interop_tests::{Side, Version, World};
-
-/// Owner of the mail in these tests.
-const MAIL_UID: u32 = 5000;
+use interop_tests::{Side, Version, World, own_all};
 
 /// Every layout, with and without separate directories. `HOME` is replaced.
 const LOCATIONS: [&str; 9] = [
@@ -68,16 +63,6 @@ fn ours<T>(side: &Side<'_>, work: impl FnOnce(&mut dyn Store) -> Result<T>) -> R
     let result = work(store.as_mut())?;
     own_all(&side.outside(""))?;
     Ok(result)
-}
-
-fn own_all(path: &Path) -> Result<()> {
-    lchown(path, Some(MAIL_UID), Some(MAIL_UID))?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in path.read_dir()? {
-            own_all(&entry?.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// GUID and UIDVALIDITY of all mailboxes.

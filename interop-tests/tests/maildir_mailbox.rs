@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::lchown;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -15,10 +13,7 @@ use dsync_storage::{
     FlagUpdate, LoggedKind, Mailbox, MetadataUpdate, Namespace, OpenMode, SaveMessage,
     StoreSettings, open_store,
 };
-use interop_tests::{Side, Version, World};
-
-/// Owner of the mail in these tests.
-const MAIL_UID: u32 = 5000;
+use interop_tests::{Side, Version, World, own_all};
 
 const LOCATIONS: [&str; 2] = ["", ":LAYOUT=fs:INDEX=HOME/index:CONTROL=HOME/control"];
 
@@ -61,16 +56,6 @@ fn ours<T>(side: &Side<'_>, work: impl FnOnce(&mut dyn Mailbox) -> Result<T>) ->
     drop(mailbox);
     own_all(&side.outside(""))?;
     Ok(result)
-}
-
-fn own_all(path: &Path) -> Result<()> {
-    lchown(path, Some(MAIL_UID), Some(MAIL_UID))?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in path.read_dir()? {
-            own_all(&entry?.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn our_view(side: &Side<'_>) -> Result<View> {

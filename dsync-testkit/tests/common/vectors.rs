@@ -5,7 +5,8 @@ use dsync_proto::items::{AttributeKind, MailboxState};
 use dsync_proto::types::{Flags, Guid};
 use dsync_storage::AttributeName;
 use dsync_storage::memory::{
-    FlagRange, LogRecord, MailboxDump, MessageDump, RecordChange, UidRange,
+    FlagRange, LoadMailbox, LoadMessage, LogRecord, MailboxDump, MessageDump, RecordChange,
+    UidRange,
 };
 use serde_json::Value;
 
@@ -33,6 +34,32 @@ pub fn strings(value: &Value) -> Vec<String> {
         .iter()
         .map(|text| text.as_str().unwrap().to_owned())
         .collect()
+}
+
+pub fn guid(value: &Value) -> Guid {
+    Guid::from_hex(value.as_str().expect("hex digits").as_bytes()).expect("a GUID")
+}
+
+pub fn flags(value: &Value) -> Flags {
+    let all = strings(value);
+    all.iter().fold(Flags::NONE, |flags, name| {
+        flags | Flags::from_name(name).expect("a flag")
+    })
+}
+
+/// A mailbox of a scenario, with these messages.
+pub fn mailbox(value: &Value, messages: Vec<LoadMessage>) -> LoadMailbox {
+    LoadMailbox {
+        guid: guid(&value["guid"]),
+        uid_validity: uid(&value["uidvalidity"]),
+        uid_next: uid(&value["uidnext"]),
+        first_recent_uid: 1,
+        highest_modseq: number(&value["highest_modseq"]),
+        messages,
+        initial_modseq: value["log"]["initial_modseq"].as_u64().unwrap_or(0),
+        records: list(&value["log"]["records"]).iter().map(record).collect(),
+        ..LoadMailbox::default()
+    }
 }
 
 pub fn range(text: &str) -> UidRange {

@@ -143,6 +143,37 @@ fn rows(tree: &Tree) -> Vec<Row> {
     out
 }
 
+/// An operation; what it is about stands in `object`: a GUID, or the new name.
+fn operation(kind: &Value, name: &Value, object: &Value, uid_validity: &Value) -> TreeOperation {
+    let name = text(name).to_owned();
+    match text(kind) {
+        "create_box" => TreeOperation::CreateBox {
+            name,
+            guid: guid(object),
+            uid_validity: uid_validity.as_u64().unwrap().try_into().unwrap(),
+        },
+        "create_dir" => TreeOperation::CreateDir { name },
+        "delete_box" => TreeOperation::DeleteBox {
+            name,
+            guid: guid(object),
+        },
+        "delete_dir" => TreeOperation::DeleteDir { name },
+        "rename" => TreeOperation::Rename {
+            from: name,
+            to: text(object).to_owned(),
+        },
+        "subscribe" => TreeOperation::Subscribe {
+            name,
+            subscribed: true,
+        },
+        "unsubscribe" => TreeOperation::Subscribe {
+            name,
+            subscribed: false,
+        },
+        other => panic!("operation {other}"),
+    }
+}
+
 mod json {
     use super::*;
 
@@ -182,33 +213,16 @@ mod json {
     }
 
     fn operation(value: &Value) -> TreeOperation {
-        let name = text(&value["name"]).to_owned();
-        match text(&value["op"]) {
-            "create_box" => TreeOperation::CreateBox {
-                name,
-                guid: guid(&value["guid"]),
-                uid_validity: value["uid_validity"].as_u64().unwrap().try_into().unwrap(),
-            },
-            "create_dir" => TreeOperation::CreateDir { name },
-            "delete_box" => TreeOperation::DeleteBox {
-                name,
-                guid: guid(&value["guid"]),
-            },
-            "delete_dir" => TreeOperation::DeleteDir { name },
-            "rename" => TreeOperation::Rename {
-                from: name,
-                to: text(&value["to"]).to_owned(),
-            },
-            "subscribe" => TreeOperation::Subscribe {
-                name,
-                subscribed: true,
-            },
-            "unsubscribe" => TreeOperation::Subscribe {
-                name,
-                subscribed: false,
-            },
-            other => panic!("operation {other}"),
-        }
+        let key = match text(&value["op"]) {
+            "rename" => "to",
+            _ => "guid",
+        };
+        super::operation(
+            &value["op"],
+            &value["name"],
+            &value[key],
+            &value["uid_validity"],
+        )
     }
 
     fn expected_rows(list: &Value) -> Vec<Row> {
@@ -311,33 +325,7 @@ mod random {
     }
 
     fn operation(value: &Value) -> TreeOperation {
-        let name = text(&value[1]).to_owned();
-        match text(&value[0]) {
-            "create_box" => TreeOperation::CreateBox {
-                name,
-                guid: guid(&value[2]),
-                uid_validity: value[3].as_u64().unwrap().try_into().unwrap(),
-            },
-            "create_dir" => TreeOperation::CreateDir { name },
-            "delete_box" => TreeOperation::DeleteBox {
-                name,
-                guid: guid(&value[2]),
-            },
-            "delete_dir" => TreeOperation::DeleteDir { name },
-            "rename" => TreeOperation::Rename {
-                from: name,
-                to: text(&value[2]).to_owned(),
-            },
-            "subscribe" => TreeOperation::Subscribe {
-                name,
-                subscribed: true,
-            },
-            "unsubscribe" => TreeOperation::Subscribe {
-                name,
-                subscribed: false,
-            },
-            other => panic!("operation {other}"),
-        }
+        super::operation(&value[0], &value[1], &value[2], &value[3])
     }
 
     fn expected_rows(list: &Value) -> Vec<Row> {
