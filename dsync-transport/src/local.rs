@@ -12,6 +12,10 @@ use dsync_proto::types::MailErrorClass;
 /// Weight of the items that may wait for one side, in bytes.
 const QUEUE_LIMIT: usize = 1024 * 1024;
 
+/// Items are handed over together from this weight on: each time the other side may have to be
+/// woken, which costs more than making an item.
+const BATCH_WEIGHT: usize = 64 * 1024;
+
 /// What an item counts besides its body: a guess at its size in memory.
 const ITEM_WEIGHT: usize = 256;
 
@@ -74,12 +78,20 @@ impl Drop for EndGuard<'_> {
 
 fn run_side(mut brain: Brain, side: Side, exchange: &Exchange) -> Outcome {
     let _guard = EndGuard(exchange, side);
+    let mut batch = Batch::default();
     loop {
         let until = match brain.poll() {
-            Poll::Finished(outcome) => return *outcome,
-            Poll::NeedInput => Until::Input,
+            Poll::Finished(outcome) => {
+                exchange.send(side, &mut batch);
+                return *outcome;
+            }
+            Poll::NeedInput => {
+                exchange.send(side, &mut batch);
+                Until::Input
+            }
             Poll::Transmit(item) => {
-                if exchange.send(side, item) {
+                batch.push(item);
+                if batch.weight < BATCH_WEIGHT || exchange.send(side, &mut batch) {
                     continue;
                 }
                 // The other side's queue is full. It may be that the other side waits for us in
@@ -149,6 +161,28 @@ enum Event {
     Stop(&'static str),
 }
 
+/// Items that go to the other side together.
+#[derive(Debug, Default)]
+struct Batch {
+    items: VecDeque<Item>,
+    weight: usize,
+}
+
+impl Batch {
+    fn push(&mut self, item: Item) {
+        self.weight += ITEM_WEIGHT;
+        if let Item::BodyChunk(chunk) = &item {
+            self.weight += chunk.len();
+        }
+        self.items.push_back(item);
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.weight += std::mem::take(&mut other.weight);
+        self.items.append(&mut other.items);
+    }
+}
+
 /// The items that wait for both sides.
 #[derive(Debug, Default)]
 struct Exchange {
@@ -173,8 +207,7 @@ impl State {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    items: VecDeque<Item>,
-    weight: usize,
+    waiting: Batch,
     /// Its owner takes no more.
     finished: bool,
     stop: Option<&'static str>,
@@ -185,21 +218,19 @@ impl Exchange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives an item to the other side. Returns whether the next one may be made at once: there
-    /// is room for it, and nobody asked to stop.
-    fn send(&self, from: Side, item: Item) -> bool {
+    /// Gives items to the other side. Returns whether the next one may be made at once: there is
+    /// room for it, and nobody asked to stop.
+    fn send(&self, from: Side, batch: &mut Batch) -> bool {
         let mut state = self.lock();
         let stopped = state.of(from).stop.is_some();
         let inbox = state.of(from.other());
-        if !inbox.finished {
-            inbox.weight += ITEM_WEIGHT;
-            if let Item::BodyChunk(chunk) = &item {
-                inbox.weight += chunk.len();
-            }
-            inbox.items.push_back(item);
+        if inbox.finished {
+            *batch = Batch::default();
+        } else if !batch.items.is_empty() {
+            inbox.waiting.append(batch);
             self.changed.notify_all();
         }
-        inbox.weight < QUEUE_LIMIT && !stopped
+        inbox.waiting.weight < QUEUE_LIMIT && !stopped
     }
 
     fn wait(&self, side: Side, until: Until) -> Event {
@@ -209,14 +240,13 @@ impl Exchange {
                 return Event::Stop(signal);
             }
             let inbox = state.of(side);
-            if !inbox.items.is_empty() {
-                inbox.weight = 0;
-                let items = std::mem::take(&mut inbox.items);
+            if !inbox.waiting.items.is_empty() {
+                let waiting = std::mem::take(&mut inbox.waiting);
                 self.changed.notify_all();
-                return Event::Items(items);
+                return Event::Items(waiting.items);
             }
             let other = state.of(side.other());
-            if until == Until::Room && (other.weight < QUEUE_LIMIT || other.finished) {
+            if until == Until::Room && (other.waiting.weight < QUEUE_LIMIT || other.finished) {
                 return Event::Room;
             }
             if until == Until::Input && other.finished {
