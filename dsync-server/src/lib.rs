@@ -1,13 +1,20 @@
 //! The `dsync-server` command line. The program itself is `main.rs`.
 
+mod prefix;
+
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
+
+pub use prefix::{PrefixError, read_user_prefix};
 
 /// The definition of the command, for manual pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
+
+/// The name of the command in doveadm.
+const SERVER_WORD: &str = "dsync-server";
 
 const EXAMPLES: &str = "\
 It is not started by hand but by the other side:
@@ -42,6 +49,10 @@ pub struct Cli {
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
 
+    /// Read whose mail it is from the first line of standard input (destination remoteprefix:)
+    #[arg(long, conflicts_with = "user")]
+    pub remoteprefix: bool,
+
     /// Give up when nothing was sent or received for this long
     #[arg(short = 'T', long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -67,9 +78,10 @@ pub struct Cli {
     #[arg(short = 'E', long, hide = true)]
     pub legacy_dsync: bool,
 
-    /// A stray word dsync-server, which doveadm appends to commands.
-    #[arg(hide = true)]
-    pub ignored: Option<String>,
+    /// Words dsync-server: the name of the command if this program stands in for doveadm, and
+    /// the one that doveadm appends to commands.
+    #[arg(hide = true, num_args = 0..=2, value_parser = [SERVER_WORD])]
+    pub ignored: Vec<String>,
 }
 
 #[cfg(test)]
@@ -93,12 +105,21 @@ mod tests {
                 "dsync-server",
             ],
             &["dsync-server", "-r", "/tmp/x", "-T", "60", "dsync-server"],
-            &["dsync-server", "dsync-server", "-o", "a=b", "-D"],
+            &["doveadm", "dsync-server", "-o", "a=b", "-D"],
+            &["doveadm", "-D", "dsync-server", "-ujoe", "dsync-server"],
+            &["dsync-server", "--remoteprefix"],
         ] {
             Cli::try_parse_from(arguments).unwrap();
         }
         for arguments in [
-            &["dsync-server", "dsync-server", "again"][..],
+            &["dsync-server", "again"][..],
+            &[
+                "dsync-server",
+                "dsync-server",
+                "dsync-server",
+                "dsync-server",
+            ],
+            &["dsync-server", "-u", "joe", "--remoteprefix"],
             &["dsync-server", "-T", "0"],
             &["dsync-server", "-T", "x"],
             &["dsync-server", "-Z"],

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use dsync_config::{AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Settings, User};
 use dsync_engine::{Brain, Environment};
-use dsync_server::Cli;
+use dsync_server::{Cli, PrefixError, read_user_prefix};
 use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
 use tracing::Level;
 
@@ -31,8 +31,7 @@ fn main() -> ExitCode {
         say("this is the other end of dsync and speaks its protocol, not to people; see --help");
         return ExitCode::from(64);
     }
-    let result = build(&cli).and_then(|(brain, options)| serve(brain, options));
-    match result {
+    match serve(&cli) {
         Ok(session) => report(&session).into(),
         Err(failure) => {
             say(&failure.message);
@@ -47,6 +46,24 @@ struct Failure {
     exit_code: u8,
 }
 
+impl Failure {
+    fn temporary(message: String) -> Self {
+        Self {
+            message,
+            exit_code: 75,
+        }
+    }
+}
+
+impl From<PrefixError> for Failure {
+    fn from(error: PrefixError) -> Self {
+        Self {
+            exit_code: error.exit_code(),
+            message: error.to_string(),
+        }
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self {
@@ -58,20 +75,49 @@ impl From<ConfigError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self {
-            message: format!("cannot start: {error}"),
-            exit_code: 75,
-        }
+        Self::temporary(format!("cannot start: {error}"))
     }
 }
 
-fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
+fn serve(cli: &Cli) -> Result<Session, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let session = runtime.block_on(serve_stdio(cli));
+    // A thread may hang in a read of stdin that nobody can interrupt.
+    runtime.shutdown_background();
+    session
+}
+
+async fn serve_stdio(cli: &Cli) -> Result<Session, Failure> {
+    let stop = stop_signal(Hangup::Stop, leave_at_once)?;
+    tokio::pin!(stop);
+    let (mut stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
+    let timeout = Duration::from_secs(cli.timeout.into());
+    let mut user = cli.user.clone();
+    if cli.remoteprefix {
+        user = tokio::select! {
+            name = read_user_prefix(&mut stdin, timeout) => Some(name?),
+            signal = &mut stop => return Err(Failure::temporary(format!("stopped by {signal}"))),
+        };
+    }
+    let brain = build(cli, user.as_deref())?;
+    let options = SessionOptions {
+        role: Role::Server,
+        peer_name: "local".to_owned(),
+        timeout,
+        rawlog: cli.rawlog.as_deref().and_then(open_rawlog),
+    };
+    Ok(drive(brain, stdin, stdout, options, stop).await)
+}
+
+fn build(cli: &Cli, user: Option<&str>) -> Result<Brain, Failure> {
     let settings = Settings::load(cli.config.as_deref(), &cli.option)?;
     let login = Login {
         user: env::var("USER").ok(),
         home: env::var_os("HOME").map(PathBuf::from),
     };
-    let user = User::find(cli.user.as_deref(), &login, &settings)?;
+    let user = User::find(user, &login, &settings)?;
     let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
     let account = AccountOptions {
         settings: &settings,
@@ -82,6 +128,7 @@ fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
         separator: None,
     };
     let open = account.open()?;
+    tracing::debug!("user {}, mail in {:?}", user.name, open.roots);
     let unique = account.store_settings()?.unique();
     let mut environment = Environment::new(host_domain.as_str(), move || unique.guid());
     environment.missing_root = open.missing_root;
@@ -91,39 +138,19 @@ fn build(cli: &Cli) -> Result<(Brain, SessionOptions), Failure> {
         .bytes()
         .next()
         .unwrap_or(b'_');
-    let options = SessionOptions {
-        role: Role::Server,
-        peer_name: "local".to_owned(),
-        timeout: Duration::from_secs(cli.timeout.into()),
-        rawlog: cli
-            .rawlog
-            .as_ref()
-            .and_then(|path| match Rawlog::open(path) {
-                Ok(rawlog) => Some(rawlog),
-                Err(error) => {
-                    say(&format!(
-                        "cannot open the raw log {}: {error}",
-                        path.display()
-                    ));
-                    None
-                }
-            }),
-    };
-    Ok((Brain::server(open.account, environment), options))
+    Ok(Brain::server(open.account, environment))
 }
 
-fn serve(brain: Brain, options: SessionOptions) -> Result<Session, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let session: io::Result<Session> = runtime.block_on(async {
-        let stop = stop_signal(Hangup::Stop, leave_at_once)?;
-        let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
-        Ok(drive(brain, stdin, stdout, options, stop).await)
-    });
-    // A thread may hang in a read of stdin that nobody can interrupt.
-    runtime.shutdown_background();
-    Ok(session?)
+/// The run goes on without it, as in Dovecot.
+fn open_rawlog(path: &Path) -> Option<Rawlog> {
+    Rawlog::open(path)
+        .map_err(|error| {
+            say(&format!(
+                "cannot open the raw log {}: {error}",
+                path.display()
+            ));
+        })
+        .ok()
 }
 
 /// Nothing is lost by it: every step of the stores is safe against a sudden end.

@@ -23,7 +23,7 @@ _dsync__server() {
 
     case "${cmd}" in
         dsync__server)
-            opts="-c -o -u -T -r -v -D -U -E -h -V --config --option --user --timeout --rawlog --verbose --debug --replicator-notify --legacy-dsync --help --version"
+            opts="-c -o -u -T -r -v -D -U -E -h -V --config --option --user --remoteprefix --timeout --rawlog --verbose --debug --replicator-notify --legacy-dsync --help --version dsync-server"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
