@@ -6,7 +6,10 @@
 
 mod account;
 pub mod attribute_dict;
+mod body_file;
+mod changes;
 mod error;
+mod folders;
 pub mod index;
 mod list_index;
 pub mod location;

@@ -16,21 +16,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bstr::{BString, ByteSlice};
+use bstr::ByteSlice;
 use dsync_proto::types::{Flags, Guid, MailGuid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
 use super::filename::{self, NameFlags};
 use super::journal::Planned;
-use super::save::{BodySize, TmpFile, sync_files};
 use super::scan::Dir;
 use super::uidlist;
+use crate::body_file::{BodySize, TmpFile, sync_files};
+use crate::changes::{Changes, log_update, updated};
 use crate::index::{Index, LockedIndex, Message, Origin, Transaction};
 use crate::lock::Dotlock;
-use crate::{
-    AttributeData, AttributeName, CommitReport, FlagUpdate, MetadataUpdate, Result, SaveMessage,
-    StorageError,
-};
+use crate::{CommitReport, FlagUpdate, MetadataUpdate, Result, SaveMessage, StorageError};
 
 /// A message that is complete in `tmp/`.
 #[derive(Debug)]
@@ -47,30 +45,7 @@ pub(super) struct PendingSave {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) saves: Vec<PendingSave>,
-    pub(super) flags: BTreeMap<Uid, FlagUpdate>,
-    pub(super) expunges: BTreeSet<Uid>,
-    pub(super) attributes: Vec<(AttributeName, Option<AttributeData>)>,
-    pub(super) metadata: MetadataUpdate,
-    pub(super) reassign: Vec<Uid>,
-}
-
-impl Pending {
-    pub(super) fn is_empty(&self) -> bool {
-        let Self {
-            saves,
-            flags,
-            expunges,
-            attributes,
-            metadata,
-            reassign,
-        } = self;
-        saves.is_empty()
-            && flags.is_empty()
-            && expunges.is_empty()
-            && attributes.is_empty()
-            && *metadata == MetadataUpdate::default()
-            && reassign.is_empty()
-    }
+    pub(super) changes: Changes,
 }
 
 /// What is being committed.
@@ -118,25 +93,20 @@ impl Disk {
         };
         let first_new = commit.known.uidlist.len();
         let saved = commit
-            .save_all(&mut pending.saves, &pending.expunges)
-            .and_then(|()| commit.change_flags(&pending.flags, &locked));
+            .save_all(&mut pending.saves, &pending.changes.expunges)
+            .and_then(|()| commit.change_flags(&pending.changes.flags, &locked));
         if let Err(error) = saved {
             commit.take_back(first_new);
             return Err(error);
         }
         // From the first expunge on nothing is taken back: it may be the old place of a message
         // that has moved. The next sync tells the index what was done.
-        commit.expunge(&pending.expunges)?;
-        commit.reassign(&pending.reassign, &pending.flags, &locked);
-        commit.metadata(&pending.metadata, &locked);
-        for (name, data) in &pending.attributes {
-            let size = data.as_ref().map(|data| data.value.len() as u32);
-            let now = self.settings.clock.seconds() as u32;
-            commit
-                .transaction
-                .attribute(name.kind, &name.key, size, now);
-        }
-        commit.write_index(&mut locked, pending.metadata.uid_validity)?;
+        commit.expunge(&pending.changes.expunges)?;
+        commit.reassign(&pending.changes.reassign, &pending.changes.flags, &locked);
+        commit.metadata(&pending.changes.metadata, &locked);
+        let now = self.settings.clock.seconds();
+        pending.changes.log_attributes(&mut commit.transaction, now);
+        commit.write_index(&mut locked, pending.changes.metadata.uid_validity)?;
         self.remove_journal()?;
         let report = commit.report;
         locked.finish()?;
@@ -317,23 +287,7 @@ impl Commit<'_> {
         message: &Message<'_>,
         update: &FlagUpdate,
     ) -> Result<()> {
-        let uid = message.uid();
-        let have = message.flags() & Flags::USER;
-        let had: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
-        let (flags, present) = updated(message, Some(update));
-        if flags != have {
-            self.transaction
-                .update_flags(uid..=uid, flags & !have, have & !flags);
-        }
-        for name in had.iter().filter(|name| !has(&present, name)) {
-            self.transaction.remove_keyword(name, uid..=uid);
-        }
-        for name in present.iter().filter(|name| !has(&had, name)) {
-            self.transaction.add_keyword(name, uid..=uid);
-        }
-        if update.min_modseq > message.modseq() {
-            self.transaction.min_modseq(uid, update.min_modseq);
-        }
+        let (flags, present) = log_update(&mut self.transaction, message, update);
         let letters = present
             .iter()
             .filter_map(|name| self.known.keywords.find_or_add(name))
@@ -507,31 +461,6 @@ impl Commit<'_> {
         self.disk.set_mark(self.known, &mut all)?;
         Ok(all)
     }
-}
-
-fn has(keywords: &[Vec<u8>], name: &[u8]) -> bool {
-    keywords
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// Flags and keywords of a message after an update.
-fn updated(message: &Message<'_>, update: Option<&FlagUpdate>) -> (Flags, Vec<Vec<u8>>) {
-    let mut flags = message.flags() & Flags::USER;
-    let mut keywords: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
-    if let Some(update) = update {
-        flags = (flags | update.add_flags & Flags::USER) & !(update.remove_flags & Flags::USER);
-        keywords.retain(|known| {
-            let removes = |name: &BString| name.eq_ignore_ascii_case(known);
-            !update.remove_keywords.iter().any(removes)
-        });
-        for name in &update.add_keywords {
-            if !has(&keywords, name) {
-                keywords.push(name.to_vec());
-            }
-        }
-    }
-    (flags, keywords)
 }
 
 /// A GUID that the UID list and the file system can hold; others become their 128-bit form, which

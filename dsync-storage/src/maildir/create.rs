@@ -8,10 +8,9 @@ use std::time::SystemTime;
 use dsync_proto::types::{Guid, MailErrorClass};
 
 use super::disk::{MAX_UIDLIST, read_limited};
-use super::paths::MailboxPaths;
-use super::store::{Existence, MaildirStore, create_dirs};
-use super::uid_validity::next_uid_validity;
+use super::store::MaildirStore;
 use super::uidlist::UidList;
+use crate::folders::{Existence, MailboxPaths, create_dirs, next_uid_validity, remove_files};
 use crate::lock::Dotlock;
 use crate::permissions::CreateModes;
 use crate::{Created, OpenMode, Result, StorageError, Store};
@@ -26,16 +25,18 @@ impl MaildirStore {
         guid: Option<Guid>,
         uid_validity: Option<u32>,
     ) -> Result<Created> {
-        self.check_name(name)?;
-        let _lock = self.lock_list()?;
-        let storage = self.locate(name)?;
-        if self.existence(&storage) == Existence::Mailbox && !self.is_empty_leftover(&storage) {
+        self.folders.check_name(name)?;
+        let _lock = self.folders.lock_list()?;
+        let storage = self.folders.locate(name)?;
+        if self.folders.existence(&storage) == Existence::Mailbox
+            && !self.is_empty_leftover(&storage)
+        {
             return Ok(Created::Existed);
         }
-        let paths = self.layout.paths(&storage, name);
+        let paths = self.folders.layout.paths(&storage, name);
         let identity = self.new_identity(guid, uid_validity)?;
-        let beside =
-            self.layout.is_maildir_plus_plus() && self.layout.inbox_dir(&storage).is_none();
+        let beside = self.folders.layout.is_maildir_plus_plus()
+            && self.folders.layout.inbox_dir(&storage).is_none();
         let created = if beside {
             self.build_beside(&paths, &identity)?
         } else {
@@ -43,17 +44,19 @@ impl MaildirStore {
             Created::New
         };
         if created == Created::New {
-            self.guid_is_at(identity.guid, Some(name));
-            self.list_changed(&[(&storage, (identity.guid, identity.uid_validity))]);
+            self.folders.guid_is_at(identity.guid, Some(name));
+            self.folders
+                .list_changed(&[(&storage, (identity.guid, identity.uid_validity))]);
         }
         Ok(created)
     }
 
     /// An empty directory: what a killed creation of Dovecot leaves. It has no identity to keep.
     fn is_empty_leftover(&self, storage: &[u8]) -> bool {
-        let beside = self.layout.is_maildir_plus_plus() && self.layout.inbox_dir(storage).is_none();
+        let beside = self.folders.layout.is_maildir_plus_plus()
+            && self.folders.layout.inbox_dir(storage).is_none();
         beside
-            && std::fs::read_dir(self.layout.name_dir(storage))
+            && std::fs::read_dir(self.folders.layout.name_dir(storage))
                 .is_ok_and(|mut entries| entries.next().is_none())
     }
 
@@ -66,9 +69,9 @@ impl MaildirStore {
         let uid_validity = match uid_validity.filter(|value| *value != 0) {
             Some(value) => value,
             None => next_uid_validity(
-                self.layout.control_root(),
-                &self.layout.root_modes(),
-                &self.settings.clock,
+                self.folders.layout.control_root(),
+                &self.folders.layout.root_modes(),
+                &self.folders.settings.clock,
             )?,
         };
         let mut list = UidList::default();
@@ -76,14 +79,14 @@ impl MaildirStore {
         list.stored_next = 1;
         list.guid = guid
             .filter(|guid| !guid.is_zero())
-            .unwrap_or_else(|| self.settings.unique().guid());
+            .unwrap_or_else(|| self.folders.settings.unique().guid());
         Ok(list)
     }
 
     /// Maildir++: the mailbox appears complete, by one rename.
     fn build_beside(&self, paths: &MailboxPaths, identity: &UidList) -> Result<Created> {
-        let temp_name = format!("temp.{}", self.settings.unique().temp_name());
-        let temp = self.layout.root().join(temp_name);
+        let temp_name = format!("temp.{}", self.folders.settings.unique().temp_name());
+        let temp = self.folders.layout.root().join(temp_name);
         let built = self.build_temp(&temp, paths, identity).and_then(|()| {
             // Killed before this rename: a directory `temp.*` stays, which nobody lists.
             // Killed after it: the mailbox is complete.
@@ -104,7 +107,7 @@ impl MaildirStore {
             let _ = std::fs::remove_dir_all(&temp);
             return built;
         }
-        self.sync_dir(self.layout.root())?;
+        self.folders.sync_dir(self.folders.layout.root())?;
         Ok(Created::New)
     }
 
@@ -132,7 +135,7 @@ impl MaildirStore {
         create_dirs(&paths.control_dir, &paths.modes)?;
         // Somebody may deliver the first mail at this moment.
         let _lock = Dotlock::acquire(&paths.uidlist(), &self.uidlist_lock(paths))?;
-        if self.layout.is_maildir_plus_plus() {
+        if self.folders.layout.is_maildir_plus_plus() {
             create_empty(&paths.box_dir.join(MARKER), &paths.modes)?;
         }
         if !paths.is_inbox {
@@ -142,15 +145,15 @@ impl MaildirStore {
         for name in ["new", "tmp", "cur"] {
             create_dirs(&paths.box_dir.join(name), &paths.modes)?;
         }
-        self.sync_dir(&paths.box_dir)?;
+        self.folders.sync_dir(&paths.box_dir)?;
         match paths.box_dir.parent() {
-            Some(parent) => self.sync_dir(parent),
+            Some(parent) => self.folders.sync_dir(parent),
             None => Ok(()),
         }
     }
 
     fn mark_shared(&self, dir: &Path, modes: &CreateModes) -> Result<()> {
-        if self.layout.root().join(SHARED).exists() {
+        if self.folders.layout.root().join(SHARED).exists() {
             create_empty(&dir.join(SHARED), modes)?;
         }
         Ok(())
@@ -159,7 +162,7 @@ impl MaildirStore {
     /// Index files that an earlier mailbox of this name left behind would speak for the new one.
     fn clear_other_dirs(&self, paths: &MailboxPaths) {
         for dir in paths.other_dirs() {
-            super::delete::remove_files(dir);
+            remove_files(dir);
         }
     }
 
@@ -175,7 +178,7 @@ impl MaildirStore {
         let write = || -> io::Result<()> {
             let mut file = modes.create_truncated(&temp)?;
             file.write_all(&list.encode())?;
-            if self.settings.syncs() {
+            if self.folders.settings.syncs() {
                 file.sync_all()?;
             }
             // Killed before the rename: the old file stands, the temporary one is overwritten
@@ -183,22 +186,7 @@ impl MaildirStore {
             std::fs::rename(&temp, &path)
         };
         write().map_err(|error| StorageError::io("write", &path, &error))?;
-        self.sync_dir(dir)
-    }
-
-    pub(super) fn create_plain_directory(&mut self, name: &str) -> Result<Created> {
-        self.check_name(name)?;
-        let _lock = self.lock_list()?;
-        let storage = self.locate(name)?;
-        if self.existence(&storage) != Existence::Missing {
-            return Ok(Created::Existed);
-        }
-        let dir = self.layout.name_dir(&storage);
-        create_dirs(&dir, &self.layout.modes(&storage))?;
-        if let Some(parent) = dir.parent() {
-            self.sync_dir(parent)?;
-        }
-        Ok(Created::New)
+        self.folders.sync_dir(dir)
     }
 
     /// Gives a mailbox another GUID. Its messages keep their UIDs; its attributes follow.
@@ -213,7 +201,7 @@ impl MaildirStore {
         if old == guid {
             return Ok(());
         }
-        let (storage, paths) = self.locate_mailbox(name)?;
+        let (storage, paths) = self.folders.locate_mailbox(name)?;
         let uidlist = paths.uidlist();
         let uid_validity = {
             let lock = Dotlock::acquire(&uidlist, &self.uidlist_lock(&paths))?;
@@ -241,9 +229,10 @@ impl MaildirStore {
         // Killed before this: the attributes stay with the old GUID, out of sight but not lost;
         // they come back if the peer has them.
         self.attributes.change_guid(old, guid)?;
-        self.guid_is_at(old, None);
-        self.guid_is_at(guid, Some(name));
-        self.list_changed(&[(&storage, (guid, uid_validity))]);
+        self.folders.guid_is_at(old, None);
+        self.folders.guid_is_at(guid, Some(name));
+        self.folders
+            .list_changed(&[(&storage, (guid, uid_validity))]);
         Ok(())
     }
 }

@@ -11,9 +11,9 @@ use dsync_proto::types::{Guid, MailErrorClass, Uid};
 
 use super::files::Files;
 use super::keywords::{self, Keywords};
-use super::paths::MailboxPaths;
 use super::scan::{Dir, Stamp, path_of};
 use super::uidlist::UidList;
+use crate::folders::MailboxPaths;
 use crate::lock::{Dotlock, DotlockSettings, ReplaceLock};
 use crate::unique::UniqueSource;
 use crate::{Result, StorageError, StoreSettings, path_io};

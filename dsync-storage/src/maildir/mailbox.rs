@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bstr::BString;
 use dsync_proto::items::CacheField;
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
 use super::commit::{Pending, PendingSave};
 use super::disk::{Disk, Known};
 use super::filename;
-use super::paths::MailboxPaths;
-use super::save::{BodySize, BodyWriter, TmpFile};
+use super::save::{self, BodyWriter};
 use crate::attribute_dict::AttributeDict;
+use crate::body_file::BodySize;
+use crate::folders::MailboxPaths;
 use crate::index::{Index, IndexSettings, SavedDates, cache_fields};
 use crate::lock::FileLock;
 use crate::{
@@ -317,7 +317,7 @@ impl Mailbox for MaildirMailbox {
         let last = self.last_save.and_then(|at| self.pending.saves.get(at));
         let last = last.ok_or_else(no_save)?;
         let Disk { paths, unique, .. } = &self.disk;
-        let tmp = TmpFile::link(last.tmp.path(), &paths.box_dir, unique, &paths.modes)?;
+        let tmp = save::link(last.tmp.path(), &paths.box_dir, unique, &paths.modes)?;
         let (size, source) = (last.size, last.source);
         self.pending.saves.push(PendingSave {
             tmp,
@@ -334,11 +334,11 @@ impl Mailbox for MaildirMailbox {
         self.snapshot()?;
         let Disk { paths, unique, .. } = self.disk.clone();
         let linked = self.with_file(source, "link", |path| {
-            TmpFile::link(path, &paths.box_dir, &unique, &paths.modes).map_err(|error| match error
-                .class
-            {
-                MailErrorClass::NotFound => io::ErrorKind::NotFound.into(),
-                _ => io::Error::other(error.message),
+            save::link(path, &paths.box_dir, &unique, &paths.modes).map_err(|error| {
+                match error.class {
+                    MailErrorClass::NotFound => io::ErrorKind::NotFound.into(),
+                    _ => io::Error::other(error.message),
+                }
             })
         })?;
         let Some(tmp) = linked else { return Ok(false) };
@@ -371,13 +371,13 @@ impl Mailbox for MaildirMailbox {
 
     fn update_flags(&mut self, uid: Uid, update: FlagUpdate) -> Result<()> {
         self.writable()?;
-        merge_updates(self.pending.flags.entry(uid).or_default(), update);
+        self.pending.changes.update_flags(uid, update);
         Ok(())
     }
 
     fn expunge(&mut self, uid: Uid) -> Result<()> {
         self.writable()?;
-        self.pending.expunges.insert(uid);
+        self.pending.changes.expunges.insert(uid);
         Ok(())
     }
 
@@ -389,31 +389,19 @@ impl Mailbox for MaildirMailbox {
                 "attributes cannot be kept: mail_attribute_dict is not set",
             ));
         }
-        self.pending.attributes.push((name.clone(), data));
+        self.pending.changes.attributes.push((name.clone(), data));
         Ok(())
     }
 
     fn update_metadata(&mut self, update: MetadataUpdate) -> Result<()> {
         self.writable()?;
-        if update.uid_validity == Some(0) {
-            return Err(StorageError::new(
-                MailErrorClass::Params,
-                format!("mailbox {}: UIDVALIDITY cannot be 0", self.disk.paths.name),
-            ));
-        }
-        let metadata = &mut self.pending.metadata;
-        metadata.uid_validity = update.uid_validity.or(metadata.uid_validity);
-        metadata.min_uid_next = metadata.min_uid_next.max(update.min_uid_next);
-        metadata.min_first_recent_uid = metadata
-            .min_first_recent_uid
-            .max(update.min_first_recent_uid);
-        metadata.min_highest_modseq = metadata.min_highest_modseq.max(update.min_highest_modseq);
-        Ok(())
+        let name = &self.disk.paths.name;
+        self.pending.changes.update_metadata(name, update)
     }
 
     fn reassign_uids(&mut self, uids: &[Uid]) -> Result<()> {
         self.writable()?;
-        self.pending.reassign.extend_from_slice(uids);
+        self.pending.changes.reassign.extend_from_slice(uids);
         Ok(())
     }
 
@@ -421,20 +409,17 @@ impl Mailbox for MaildirMailbox {
         let mut pending = std::mem::take(&mut self.pending);
         self.writing = None;
         self.last_save = None;
-        if pending.is_empty() {
+        if pending.saves.is_empty() && pending.changes.is_empty() {
             return Ok(CommitReport::default());
         }
         let status = self.snapshot()?;
         // The same value again would only make the index anew, without its history.
-        pending.metadata.uid_validity = pending
+        pending.changes.metadata.uid_validity = pending
+            .changes
             .metadata
             .uid_validity
             .filter(|wanted| *wanted != status.uid_validity);
-        let attributes: Vec<_> = pending
-            .attributes
-            .iter()
-            .map(|(name, data)| (name.clone(), data.as_ref().map(|data| data.value.clone())))
-            .collect();
+        let attributes = pending.changes.attribute_values();
         if !attributes.is_empty() {
             // Before the log tells of them: a change that nobody was told of is found by the
             // next full run, one that was told but not made would be lost.
@@ -453,28 +438,6 @@ impl Mailbox for MaildirMailbox {
 
 fn no_save() -> StorageError {
     StorageError::new(MailErrorClass::Params, "no message is being saved")
-}
-
-/// A later update of the same message: what it says wins.
-fn merge_updates(into: &mut FlagUpdate, update: FlagUpdate) {
-    let FlagUpdate {
-        add_flags,
-        remove_flags,
-        add_keywords,
-        remove_keywords,
-        ..
-    } = update;
-    into.add_flags = (into.add_flags & !remove_flags) | add_flags;
-    into.remove_flags = (into.remove_flags & !add_flags) | remove_flags;
-    let same = |list: &[BString], name: &BString| list.iter().any(|k| k.eq_ignore_ascii_case(name));
-    into.add_keywords
-        .retain(|name| !same(&remove_keywords, name));
-    into.remove_keywords
-        .retain(|name| !same(&add_keywords, name));
-    into.add_keywords.extend(add_keywords);
-    into.remove_keywords.extend(remove_keywords);
-    into.min_modseq = into.min_modseq.max(update.min_modseq);
-    into.min_pvt_modseq = into.min_pvt_modseq.max(update.min_pvt_modseq);
 }
 
 fn memory_index(disk: &Disk) -> Result<PathBuf> {

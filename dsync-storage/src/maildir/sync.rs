@@ -17,9 +17,9 @@ use super::files::{Files, match_files};
 use super::mark::{DirMark, Mark};
 use super::save::sweep_tmp;
 use super::scan::{Scan, Stamp};
-use super::uid_validity::next_uid_validity;
 use super::uidlist::UidList;
 use crate::Result;
+use crate::folders::next_uid_validity;
 use crate::index::{
     ExtensionSpec, Index, IndexState, LockedIndex, Origin, PendingKind, Transaction,
 };

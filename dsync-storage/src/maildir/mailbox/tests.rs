@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;

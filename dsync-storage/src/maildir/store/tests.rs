@@ -1,13 +1,16 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use bstr::BString;
 use dsync_proto::items::AttributeKind;
+use dsync_proto::types::MailErrorClass;
 use tempfile::TempDir;
 
 use super::*;
+use crate::folders::list;
 use crate::location::Variables;
-use crate::{AttributeName, open_store};
+use crate::{AttributeName, MailboxLogKind, open_store};
 
 /// An account in a temporary directory.
 struct Account {
@@ -220,7 +223,7 @@ fn deletes_by_guid_and_leaves_children() {
         store.delete_mailbox(guid(2)).unwrap();
         let with_directory = [("INBOX", 1), ("p", 0), ("p/c", 3)];
         let without = [("INBOX", 1), ("p/c", 3)];
-        let is_fs = store.layout.is_fs();
+        let is_fs = store.folders.layout.is_fs();
         expect(store, if is_fs { &with_directory } else { &without });
         assert_eq!(
             class(store.delete_mailbox(guid(2))),
@@ -298,7 +301,7 @@ fn a_mailbox_behind_a_symlink_is_unlinked_and_its_mail_stays() {
 fn what_an_earlier_killed_deletion_left_is_removed() {
     everywhere(|account, store| {
         create(store, "a", 1);
-        let rubbish = store.layout.trash().join("host.1.x/cur");
+        let rubbish = store.folders.layout.trash().join("host.1.x/cur");
         fs::create_dir_all(&rubbish).unwrap();
         fs::write(rubbish.join("mail"), "x").unwrap();
         store.delete_mailbox(guid(1)).unwrap();
@@ -315,7 +318,7 @@ fn renames_with_children_and_uid_lists() {
         create(store, "ab", 4);
         store.rename("a", "qq/y").unwrap();
         let mut expected = vec![("ab", 4), ("qq/y", 1), ("qq/y/b", 2), ("qq/y/b/c", 3)];
-        if store.layout.is_fs() {
+        if store.folders.layout.is_fs() {
             expected.insert(1, ("qq", 0));
         }
         expect(store, &expected);
@@ -435,14 +438,14 @@ fn creation_completes_what_was_killed_halfway() {
         let account = Account::new(options);
         let mut store = account.open();
         create(&mut store, "other", 9);
-        let paths = store.layout.paths(b"a", "a");
+        let paths = store.folders.layout.paths(b"a", "a");
         fs::create_dir_all(&paths.control_dir).unwrap();
         fs::write(paths.uidlist(), "torn").unwrap();
-        if store.layout.is_maildir_plus_plus() {
+        if store.folders.layout.is_maildir_plus_plus() {
             // Only an empty directory is no mailbox there.
             let _ = fs::remove_file(paths.box_dir.join("dovecot-uidlist"));
             fs::create_dir_all(&paths.box_dir).unwrap();
-        } else if store.layout.is_fs() {
+        } else if store.folders.layout.is_fs() {
             fs::create_dir_all(paths.box_dir.join("new")).unwrap();
         } else {
             continue;
@@ -544,7 +547,7 @@ fn waits_for_the_locks_of_others_and_says_so() {
     everywhere(|account, store| {
         create(store, "a", 1);
         let other = account.open();
-        let lock = other.lock_list().unwrap();
+        let lock = other.folders.lock_list().unwrap();
         let error = store.create_mailbox("b", None, None).unwrap_err();
         assert!(error.message.contains("mailboxes.lock"), "{error}");
         assert!(store.delete_mailbox(guid(1)).is_err());

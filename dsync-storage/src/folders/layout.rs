@@ -8,7 +8,7 @@ use dsync_proto::types::MailErrorClass;
 use sha1::{Digest, Sha1};
 
 use super::paths::MailboxPaths;
-use crate::location::{IndexRoot, LayoutKind, Location};
+use crate::location::{Driver, IndexRoot, LayoutKind, Location};
 use crate::names::{NameMapping, split};
 use crate::permissions::CreateModes;
 use crate::{Namespace, Result, StorageError, StoreSettings};
@@ -22,6 +22,7 @@ pub(crate) const TRASH_WITH_MAILBOXDIR: &str = "..DOVECOT-TrasH";
 /// files are read from disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
+    driver: Driver,
     kind: LayoutKind,
     root: PathBuf,
     inbox: Option<PathBuf>,
@@ -61,6 +62,7 @@ impl Layout {
         let in_root = location.inbox_in_root && namespace.inbox && kind != LayoutKind::ImapDir;
         let default_inbox = in_root.then(|| location.root.clone());
         Ok(Self {
+            driver: location.driver,
             kind,
             root: location.root.clone(),
             inbox: location
@@ -237,11 +239,19 @@ impl Layout {
 
     /// What shows that a name is a mailbox.
     pub(crate) fn selectable_marker(&self, storage: &[u8]) -> PathBuf {
-        let dir = self.box_dir(storage);
         if self.directory_name.is_some() {
-            dir
+            self.box_dir(storage)
         } else {
-            dir.join("cur")
+            self.message_dir(storage)
+        }
+    }
+
+    /// Directory that holds messages.
+    pub(crate) fn message_dir(&self, storage: &[u8]) -> PathBuf {
+        let dir = self.box_dir(storage);
+        match self.driver {
+            Driver::Maildir => dir.join("cur"),
+            Driver::Sdbox | Driver::Mdbox | Driver::Mbox => dir,
         }
     }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use dsync_proto::types::{Guid, MailErrorClass};
 
-use super::list;
-use super::store::{Existence, MaildirStore, create_dirs, not_found, remove_empty};
+use super::{Existence, Folders, create_dirs, list, not_found, remove_empty};
 use crate::permissions::CreateModes;
 use crate::{MailboxLogKind, Result, StorageError};
 
-impl MaildirStore {
-    pub(super) fn rename_mailbox(&mut self, from: &str, to: &str) -> Result<()> {
+impl Folders {
+    /// Renames a mailbox or directory with all its children.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         self.check_name(to)?;
         let _lock = self.lock_list()?;
         let (old, new) = (self.locate(from)?, self.locate(to)?);
