@@ -10,6 +10,7 @@
 
 pub mod diff;
 mod facts;
+pub mod imap;
 mod side;
 mod world;
 

@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::imap::Imap;
 use crate::{Facts, Version, World};
 
 /// What a command printed and how it ended.
@@ -184,14 +185,25 @@ impl<'w> Side<'w> {
         arguments: &[S],
         input: &[u8],
     ) -> Result<Run> {
-        let mut process = self.world.command(&self.home());
-        process.args(["doveadm", "-c", &self.config(), "-f", "json"]);
-        process.args(command.split(' '));
+        let mut process = self.doveadm_command(&format!("-f json {command}"));
         if self.world.version() == Version::V24 {
             process.arg("--no-userdb-lookup");
         }
         process.args(arguments);
         run(process, input)
+    }
+
+    /// `doveadm WORDS` for this account, ready to be started.
+    pub(crate) fn doveadm_command(&self, words: &str) -> Command {
+        let mut process = self.world.command(&self.home());
+        process.args(["doveadm", "-c", &self.config()]);
+        process.args(words.split(' '));
+        process
+    }
+
+    /// A new IMAP session of Dovecot on this account.
+    pub fn imap(&self) -> Result<Imap> {
+        Imap::new(self).with_context(|| format!("IMAP session on {}", self.name))
     }
 
     /// Runs `doveadm COMMAND ARGUMENTS`, which must end well and silently; returns its output.
