@@ -31,10 +31,10 @@ pub enum EndlessRenames {
     /// starts from other trees. With a Dovecot nothing else comes to an end: all renames of the
     /// circle may be ours to do, and it would wait for them in every run.
     Partial,
-    /// The same two-way. One-way only this side acts: it renames nothing, deletes what has a wrong
-    /// name and creates it anew.
+    /// The same two-way. One-way only this side acts: each mailbox by itself gets the name that the
+    /// source has for it.
     PartialTwoWay,
-    /// All names become those of the client; two of ours agree at once.
+    /// Each mailbox by itself gets the name that the client has for it; two of ours agree at once.
     Client {
         /// This side is the client.
         is_local: bool,
@@ -56,6 +56,9 @@ pub struct TreeRules {
     /// The destination of a one-way run looks for surplus mailboxes only below equal names.
     /// Dovecot may compare the children of different mailboxes, delete some and create them again.
     pub compare_by_name: bool,
+    /// A mailbox that was created and then moved away by a later pass is not created again;
+    /// renames that come to that are taken for endless.
+    pub create_once: bool,
 }
 
 impl TreeRules {
@@ -66,6 +69,7 @@ impl TreeRules {
             rename_on_final: false,
             endless: EndlessRenames::Partial,
             compare_by_name: false,
+            create_once: false,
         }
     }
 
@@ -76,6 +80,7 @@ impl TreeRules {
             rename_on_final: true,
             endless: EndlessRenames::PartialTwoWay,
             compare_by_name: true,
+            create_once: true,
         }
     }
 
@@ -88,6 +93,7 @@ impl TreeRules {
                 is_local: is_client,
             },
             compare_by_name: true,
+            create_once: true,
         }
     }
 }
@@ -143,7 +149,7 @@ pub enum TreeOperation {
 pub struct MergeResult {
     /// What to do in the local store, in order.
     pub operations: Vec<TreeOperation>,
-    /// The renames of the two sides did not come to an end, see [`EndlessRenames`]. The
-    /// operations are safe all the same; the run should be repeated.
+    /// The renames of the two sides did not come to an end, and no other way was found, see
+    /// [`EndlessRenames`]. The operations are safe all the same; the run should be repeated.
     pub endless: bool,
 }

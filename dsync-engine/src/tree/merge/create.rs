@@ -6,7 +6,7 @@ use dsync_proto::items::Existence;
 
 use super::super::node::{NodeId, Tree};
 use super::super::operation::{TreeOperation, TreeSyncType};
-use super::{Merge, Side};
+use super::{Endless, Merge, Side};
 
 impl Merge<'_> {
     /// Step P, one-way only: deletes in the destination what the source does not have.
@@ -61,7 +61,12 @@ impl Merge<'_> {
     }
 
     /// Step D: creates in the other tree the mailboxes of this one that it lacks.
-    pub(super) fn create_missing(&mut self, side: Side) {
+    ///
+    /// A mailbox that an earlier pass has created, and that does not have the name any more that
+    /// it should, cannot be found by its GUID: Dovecot's index lacks what it has created, and so
+    /// must ours. Dovecot creates it again, under one name after the other; such trees do not
+    /// come to rest, they only grow. Both sides see that at the same place.
+    pub(super) fn create_missing(&mut self, side: Side) -> Result<(), Endless> {
         let to = side.other();
         let ids: Vec<NodeId> = self.tree(side).iter().collect();
         for id in ids {
@@ -79,6 +84,9 @@ impl Merge<'_> {
                 continue;
             }
             if there.is_dir() {
+                if !self.created[to as usize].insert(guid) && self.rules.create_once {
+                    return Err(Endless);
+                }
                 let there = self.tree_mut(to).node_mut(target);
                 there.existence = Existence::Exists;
                 there.namespace = namespace;
@@ -94,6 +102,7 @@ impl Merge<'_> {
                 });
             }
         }
+        Ok(())
     }
 
     /// The node of the other tree with the same full name.

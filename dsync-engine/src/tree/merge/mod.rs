@@ -10,7 +10,10 @@ mod rename;
 mod scan;
 mod stable;
 
+use std::collections::HashSet;
+
 use dsync_proto::items::Existence;
+use dsync_proto::types::Guid;
 
 use super::node::{NodeId, Tree};
 use super::operation::{EndlessRenames, MergeResult, TreeOperation, TreeRules, TreeSyncType};
@@ -67,21 +70,23 @@ pub(super) fn sync_counted(
     let saved = again.then(|| (local.clone(), remote.clone()));
     let mut merge = Merge::new(local, remote, sync_type, rules);
     merge.plain = plain;
-    let ended = merge.run(true);
+    let mut ended = merge.run(true);
     let steps = merge.steps;
     let mut operations = std::mem::take(&mut merge.operations);
     if let (false, Some((saved_local, saved_remote))) = (ended, saved) {
-        // With one side's names for everything there are no circles; should there be, then
+        // With one side's names for every mailbox there are no circles; should there be, then
         // nothing is renamed.
-        for renames in [true, false].into_iter().skip(usize::from(!two_way)) {
+        for renames in [true, false] {
             local.clone_from(&saved_local);
             remote.clone_from(&saved_remote);
             let mut merge = Merge::new(local, remote, sync_type, rules);
             merge.plain = plain;
             merge.forced = forced;
-            let ended = merge.run(renames);
+            merge.mailboxes_only = true;
+            let all = merge.run(renames);
             operations = merge.operations;
-            if ended {
+            if all {
+                ended = renames;
                 break;
             }
         }
@@ -126,7 +131,11 @@ struct Merge<'a> {
     plain: bool,
     /// Side whose names win although the run is two-way.
     forced: Option<Side>,
+    /// Directories follow their mailboxes; their counterparts, which are guesses, do not matter.
+    mailboxes_only: bool,
     stable: Stable,
+    /// Mailboxes that step D has created in the local and in the remote tree, and that are there.
+    created: [HashSet<Guid>; 2],
 }
 
 impl<'a> Merge<'a> {
@@ -152,7 +161,9 @@ impl<'a> Merge<'a> {
             steps: 0,
             plain: false,
             forced: None,
+            mailboxes_only: false,
             stable: Stable::default(),
+            created: [HashSet::new(), HashSet::new()],
         }
     }
 
@@ -206,11 +217,8 @@ impl<'a> Merge<'a> {
                 TreeSyncType::PreserveLocal => self.delete_surplus(Side::Remote),
                 TreeSyncType::PreserveRemote => self.delete_surplus(Side::Local),
             }
-            if self.sync_type != TreeSyncType::PreserveLocal {
-                self.create_missing(Side::Remote);
-            }
-            if self.sync_type != TreeSyncType::PreserveRemote {
-                self.create_missing(Side::Local);
+            if self.create_all().is_err() {
+                return false;
             }
             if !settled || again > self.count * 3 || again > MAX_PASSES {
                 break;
@@ -219,6 +227,17 @@ impl<'a> Merge<'a> {
         }
         self.sync_directories(Tree::ROOT, Tree::ROOT);
         true
+    }
+
+    /// Step D, for both trees.
+    fn create_all(&mut self) -> Result<(), Endless> {
+        if self.sync_type != TreeSyncType::PreserveLocal {
+            self.create_missing(Side::Remote)?;
+        }
+        if self.sync_type != TreeSyncType::PreserveRemote {
+            self.create_missing(Side::Local)?;
+        }
+        Ok(())
     }
 
     /// Step A: mailboxes that were marked as deleted go on the other side too.
@@ -276,8 +295,9 @@ impl<'a> Merge<'a> {
         tree.unindex(id);
         let node = tree.node_mut(id);
         node.existence = Existence::Deleted;
-        node.guid = dsync_proto::types::Guid::ZERO;
+        let guid = std::mem::replace(&mut node.guid, Guid::ZERO);
         node.uid_validity = 0;
+        self.created[side as usize].remove(&guid);
     }
 
     /// Deletes the mailbox of a node.

@@ -169,7 +169,8 @@ impl Merge<'_> {
         }
         if left.is_dir() && right.is_dir() {
             // Counterparts are found through mailboxes below; looking for them costs more.
-            if self.stable.mailboxes(Side::Local, l) == 0
+            if self.mailboxes_only
+                || self.stable.mailboxes(Side::Local, l) == 0
                 || self.stable.mailboxes(Side::Remote, r) == 0
             {
                 return Decision::Stable;
