@@ -1,6 +1,8 @@
 //! Ours in place of Dovecot, at either end, in every mode: afterwards both accounts must be as
 //! Dovecot with itself left identical copies of them, and a second run must change nothing.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use interop_tests::{Facts, Run, Side, Version, World};
 
@@ -364,5 +366,26 @@ fn inboxes_born_apart_are_merged() -> Result<()> {
             ensure!(facts.0["INBOX"].messages.len() == 3, "{name}: {facts:?}");
         }
     }
+    Ok(())
+}
+
+/// `INDEX=MEMORY` puts nothing on the disk, not even for a moment.
+#[test]
+fn index_in_memory() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, _) = diverged(&world, true)?;
+    let b = world.side_at("memory", "maildir", ":INDEX=MEMORY")?;
+    for round in ["first", "second"] {
+        let mut command = world.command(&a.home());
+        command.arg("TMPDIR=/nonexistent");
+        command.arg(world.program("dsync")?);
+        command.args(a.our_options());
+        let output = command.args(["backup", &b.location()]).output()?;
+        ensure!(output.status.success(), "{round}: {output:?}");
+        a.facts()?.expect_equal(&b.facts()?, round)?;
+    }
+    let list = Command::new("find").arg(b.outside("")).output()?.stdout;
+    let list = String::from_utf8(list)?;
+    ensure!(!list.contains("dovecot.index"), "{list}");
     Ok(())
 }

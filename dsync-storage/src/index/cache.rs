@@ -46,6 +46,11 @@ pub struct SavedDates {
 }
 
 impl SavedDates {
+    /// Nothing is cached.
+    pub(crate) fn none() -> Self {
+        Self { cache: None }
+    }
+
     /// Opens the cache that belongs to this state.
     pub(crate) fn open(files: &Files, state: &IndexState) -> Result<Self> {
         let path = files.cache();

@@ -41,6 +41,7 @@ mod keywords;
 mod load;
 mod lock;
 mod log_header;
+mod memory;
 mod modseq;
 mod payload;
 mod pending;

@@ -40,6 +40,9 @@ impl Index {
         let header = self.fresh_header();
         let records = encode::encode(first, &IndexState::new(), LOG_HEADER_SIZE as u32)
             .map_err(|error| self.encode_error(&error))?;
+        if self.in_memory {
+            return self.start_in_memory(&header, &records);
+        }
         let deadline = lock::deadline(STALE_NEW_LOG);
         if !self.link_new_log(&header, &records, deadline)? {
             return Err(StorageError::new(
@@ -69,6 +72,9 @@ impl Index {
     /// first one.
     pub(crate) fn create_log(&mut self, deadline: Instant) -> Result<()> {
         let mut header = self.fresh_header();
+        if self.in_memory {
+            return self.start_in_memory(&header, &[]);
+        }
         if let Some(position) = self.snapshot {
             header.index_id = self.state.header.get(HeaderField::IndexId);
             header.file_seq = header.file_seq.max(position.log_seq.saturating_add(1));
@@ -167,6 +173,9 @@ impl Index {
     ///
     /// Killed before the rename: the old snapshot stands, a stale temporary file remains.
     pub(super) fn write_snapshot(&mut self, position: SnapshotPosition) -> Result<()> {
+        if self.in_memory {
+            return Ok(());
+        }
         self.state.header = snapshot::checked_header(&self.state);
         let bytes = snapshot::encode(&self.state, position);
         let (tmp, target) = (self.files.snapshot_tmp(), self.files.snapshot());
@@ -220,6 +229,11 @@ impl LockedIndex<'_> {
         records: &[u8],
         keep_old: bool,
     ) -> Result<()> {
+        if self.index.in_memory {
+            let new = self.index.new_log_in_memory(header, records)?;
+            self.replace_log(new, keep_old);
+            return Ok(());
+        }
         let (path, log_path) = (self.index.files.new_log(), self.index.files.log());
         let deadline = lock::deadline(STALE_NEW_LOG);
         let file = self.index.write_new_log(header, records, deadline)?;
@@ -242,13 +256,17 @@ impl LockedIndex<'_> {
             id,
             header: *header,
         };
-        let cursor = LogCursor::new(header, None);
+        self.replace_log(new, keep_old);
+        Ok(())
+    }
+
+    fn replace_log(&mut self, new: OpenLog, keep_old: bool) {
+        let cursor = LogCursor::new(&new.header, None);
         if let Some((old, _)) = self.index.log.replace((new, cursor)) {
-            lock::unlock(&old.file, method);
+            lock::unlock(&old.file, self.index.settings.lock_method);
             self.index.older = keep_old.then_some(old);
         }
         self.index.torn = 0;
-        Ok(())
     }
 
     /// Writes a snapshot of the state now.
@@ -341,6 +359,9 @@ impl LockedIndex<'_> {
         self.index.absorb(&records);
         self.write_snapshot()?;
         self.index.older = None;
+        if self.index.in_memory {
+            return Ok(());
+        }
         path_io::remove(&self.index.files.log2())?;
         path_io::remove(&self.index.files.backup())
     }
@@ -378,7 +399,7 @@ impl LockedIndex<'_> {
             return false;
         };
         let Some(position) = self.index.snapshot else {
-            return true; // an index that is only a log is lost with it (14.3)
+            return !self.index.in_memory; // an index that is only a log is lost with it (14.3)
         };
         let behind = cursor.max_tail.saturating_sub(position.tail);
         position.log_seq != log.header.file_seq

@@ -64,6 +64,8 @@ impl Default for IndexSettings {
 #[derive(Debug)]
 pub struct Index {
     pub(crate) files: Files,
+    /// There are no files: their names are only for messages.
+    pub(crate) in_memory: bool,
     pub(crate) settings: IndexSettings,
     pub(crate) state: IndexState,
     pub(crate) log: Option<(OpenLog, LogCursor)>,
@@ -83,8 +85,15 @@ impl Index {
     /// Reads the index with this file name prefix (`dovecot.index`) in a folder. Without files
     /// it is an empty one. Damage is no error, see [`Self::damage`].
     pub fn open(dir: &Path, prefix: &str, settings: IndexSettings) -> Result<Self> {
-        let mut index = Self {
-            files: Files::new(dir, prefix),
+        let mut index = Self::empty(Files::new(dir, prefix), settings);
+        index.load()?;
+        Ok(index)
+    }
+
+    pub(super) fn empty(files: Files, settings: IndexSettings) -> Self {
+        Self {
+            files,
+            in_memory: false,
             settings,
             state: IndexState::new(),
             log: None,
@@ -94,9 +103,7 @@ impl Index {
             mended: 0,
             torn: 0,
             replayed: 0,
-        };
-        index.load()?;
-        Ok(index)
+        }
     }
 
     /// The state at the last refresh, lock or append.
@@ -131,6 +138,9 @@ impl Index {
 
     /// Reads what was appended since. `true` if anything may have changed.
     pub fn refresh(&mut self) -> Result<bool> {
+        if self.in_memory {
+            return Ok(false);
+        }
         let on_disk = FileId::at(&self.files.log())?;
         let Some((log, cursor)) = self.log.as_mut() else {
             if on_disk.is_none() && !self.exists() {
@@ -260,6 +270,9 @@ impl Index {
 
     /// Opens the cache for the saved dates of the messages in [`Self::state`].
     pub fn saved_dates(&self) -> Result<SavedDates> {
+        if self.in_memory {
+            return Ok(SavedDates::none());
+        }
         SavedDates::open(&self.files, &self.state)
     }
 
@@ -282,6 +295,9 @@ impl Index {
             if self.log.is_none() {
                 self.create_log(deadline)?;
                 continue;
+            }
+            if self.in_memory {
+                return Ok(());
             }
             let path = self.files.log();
             let Some((log, _)) = self.log.as_ref() else {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,21 +26,12 @@ use crate::{
 
 /// Names of the index files begin so.
 const INDEX_PREFIX: &str = "dovecot.index";
-/// A folder for the index of a mailbox that shall have none on disk; removed at the end.
-struct MemoryIndex(PathBuf);
-
-impl Drop for MemoryIndex {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// An open mailbox.
 pub(crate) struct MaildirMailbox {
     pub(super) disk: Disk,
     pub(super) known: Known,
     pub(super) index: Index,
-    _memory_index: Option<MemoryIndex>,
     attributes: Arc<AttributeDict>,
     mode: OpenMode,
     sync_lock: Option<FileLock>,
@@ -70,27 +60,22 @@ impl MaildirMailbox {
         for path in disk.paths.message_dirs() {
             disk.create_dir(&path)?;
         }
-        let (index_dir, memory_index) = match &disk.paths.index_dir {
-            Some(dir) => {
-                disk.create_dir(dir)?;
-                (dir.clone(), None)
-            }
-            None => {
-                let dir = memory_index(&disk)?;
-                (dir.clone(), Some(MemoryIndex(dir)))
-            }
-        };
         let index_settings = IndexSettings {
             fsync: settings.fsync,
             lock_method: settings.lock_method,
             ..IndexSettings::default()
         };
-        let index = Index::open(&index_dir, INDEX_PREFIX, index_settings)?;
+        let index = match &disk.paths.index_dir {
+            Some(dir) => {
+                disk.create_dir(dir)?;
+                Index::open(dir, INDEX_PREFIX, index_settings)?
+            }
+            None => Index::in_memory(INDEX_PREFIX, index_settings),
+        };
         Ok(Self {
             disk,
             known: Known::default(),
             index,
-            _memory_index: memory_index,
             attributes,
             mode,
             sync_lock: None,
@@ -438,16 +423,6 @@ impl Mailbox for MaildirMailbox {
 
 fn no_save() -> StorageError {
     StorageError::new(MailErrorClass::Params, "no message is being saved")
-}
-
-fn memory_index(disk: &Disk) -> Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let dir = std::env::temp_dir().join(format!("dsync-index-{}", disk.unique.temp_name()));
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .map_err(|error| StorageError::io("create", &dir, &error))?;
-    Ok(dir)
 }
 
 #[cfg(test)]
