@@ -11,7 +11,7 @@ use super::payload::{
     modseq_updates, ranges,
 };
 use super::record::{Record, RecordKind};
-use super::state::{Deletion, IndexState};
+use super::state::IndexState;
 
 const SEEN: u8 = 0x08;
 const DELETED: u8 = 0x04;
@@ -99,16 +99,8 @@ impl IndexState {
             RecordKind::ExtRecUpdate => self.update_extension_records(payload),
             RecordKind::ExtAtomicInc => self.increment(payload),
             RecordKind::ModseqUpdate => self.update_modseqs(payload),
-            RecordKind::IndexDeleted => {
-                self.deletion = if record.external {
-                    Deletion::Done
-                } else {
-                    Deletion::Requested
-                };
-                Ok(())
-            }
-            RecordKind::IndexUndeleted => {
-                self.deletion = Deletion::Alive;
+            RecordKind::IndexDeleted | RecordKind::IndexUndeleted => {
+                self.deleted = record.kind == Some(RecordKind::IndexDeleted);
                 Ok(())
             }
             RecordKind::Expunge

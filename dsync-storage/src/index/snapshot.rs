@@ -7,7 +7,7 @@ use super::format::{pad8, u16_at, u32_at, u64_at};
 use super::header::{BASE_HEADER_SIZE, HeaderField, IndexHeader};
 use super::keywords::KeywordTable;
 use super::records::RecordTable;
-use super::state::{CurrentExtension, Deletion, IndexState};
+use super::state::{CurrentExtension, IndexState};
 
 const SEEN: u8 = 0x08;
 const DELETED: u8 = 0x04;
@@ -100,7 +100,7 @@ pub(crate) fn decode(file: &[u8]) -> Result<Snapshot, Unusable> {
         records,
         highest_modseq: 1,
         current: CurrentExtension::None,
-        deletion: Deletion::Alive,
+        deleted: false,
         modseq_offset: None,
     };
     state.find_modseqs();

@@ -20,7 +20,7 @@ pub struct IndexState {
     pub(crate) records: RecordTable,
     pub(crate) highest_modseq: ModSeq,
     pub(crate) current: CurrentExtension,
-    pub(crate) deletion: Deletion,
+    pub(crate) deleted: bool,
     /// Where the modseq is in a record; follows from `extensions`.
     pub(crate) modseq_offset: Option<usize>,
 }
@@ -36,14 +36,6 @@ pub(crate) enum CurrentExtension {
     Active(usize, u16),
 }
 
-/// Deletion marks in the log (`spec/dovecot-index.md` 13).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deletion {
-    Alive,
-    Requested,
-    Done,
-}
-
 impl IndexState {
     /// An index in which nothing has happened yet.
     pub(crate) fn new() -> Self {
@@ -54,7 +46,7 @@ impl IndexState {
             records: RecordTable::new(8),
             highest_modseq: 1,
             current: CurrentExtension::None,
-            deletion: Deletion::Alive,
+            deleted: false,
             modseq_offset: None,
         }
     }
@@ -74,14 +66,10 @@ impl IndexState {
         self.modseq_offset.is_some()
     }
 
-    /// Whether the mailbox is marked as deleted: treat it as nonexistent.
+    /// Whether the mailbox is marked as deleted, or shall be: treat it as nonexistent
+    /// (`spec/dovecot-index.md` 13).
     pub fn is_deleted(&self) -> bool {
-        self.deletion == Deletion::Done
-    }
-
-    /// Whether a deletion was asked for but not carried out.
-    pub fn is_deletion_requested(&self) -> bool {
-        self.deletion == Deletion::Requested
+        self.deleted
     }
 
     /// Number of messages.
@@ -252,7 +240,7 @@ impl PartialEq for IndexState {
         };
         plain(self) == plain(other)
             && self.highest_modseq == other.highest_modseq
-            && self.deletion == other.deletion
+            && self.deleted == other.deleted
             && self.records.record_size() == other.records.record_size()
             && self.records.as_bytes() == other.records.as_bytes()
             && self.keyword_names() == other.keyword_names()

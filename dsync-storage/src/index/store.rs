@@ -126,6 +126,17 @@ impl Index {
         self.log.as_ref().map_or(0, |(_, cursor)| cursor.offset)
     }
 
+    /// How long ago the log was written last; zero if there is none, or it is in the future.
+    pub fn log_age(&self, now: SystemTime) -> Result<Duration> {
+        let Some((log, _)) = self.log.as_ref() else {
+            return Ok(Duration::ZERO);
+        };
+        let modified = log.file.metadata().and_then(|meta| meta.modified());
+        let modified =
+            modified.map_err(|error| StorageError::io("stat", &self.files.log(), &error))?;
+        Ok(now.duration_since(modified).unwrap_or_default())
+    }
+
     /// What is wrong with the files. After [`Self::lock`]: what was mended then.
     pub fn damage(&self) -> &[Damage] {
         &self.damage

@@ -7,9 +7,10 @@
 //! tells the index. Killed between UID list and index: the same.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bstr::BStr;
-use dsync_proto::types::{Guid, Uid};
+use dsync_proto::types::{Guid, MailErrorClass, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
 use super::filename;
@@ -18,15 +19,17 @@ use super::mark::{DirMark, Mark};
 use super::save::sweep_tmp;
 use super::scan::{Scan, Stamp};
 use super::uidlist::UidList;
-use crate::Result;
 use crate::folders::next_uid_validity;
 use crate::index::{
     ExtensionSpec, Index, IndexState, LockedIndex, Origin, PendingKind, Transaction,
 };
 use crate::lock::Dotlock;
+use crate::{Result, StorageError};
 
 /// Flag of an index message that is newer than its file.
 const DIRTY: u8 = 0x80;
+/// A deletion mark that is older was left behind by a program that died (`spec/maildir.md` 7).
+const CRASHED_DELETION: Duration = Duration::from_secs(30);
 
 /// What the log asks for and nobody has done yet.
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ impl Requests {
                 PendingKind::Keyword(_, _, ranges) | PendingKind::KeywordsReset(ranges) => {
                     flags.extend(ranges);
                 }
+                // Only a mailbox whose deletion was given up gets here.
                 PendingKind::DeleteIndex => {}
             }
         }
@@ -129,7 +133,7 @@ impl Disk {
     /// Whether nothing has changed since the index was brought in step, as far as times tell.
     pub(super) fn is_in_step(&self, index: &mut Index) -> Result<bool> {
         let state = index.state();
-        if !index.exists() || index.needs_rebuild() || !state.has_modseqs() {
+        if !index.exists() || index.needs_rebuild() || !state.has_modseqs() || state.is_deleted() {
             return Ok(false);
         }
         let Some(mark) = read_mark(state) else {
@@ -162,6 +166,7 @@ impl Disk {
         lock: &mut Dotlock,
         locked: &mut LockedIndex<'_>,
     ) -> Result<()> {
+        self.settle_deletion(locked)?;
         self.read_uidlist(known)?;
         self.read_keywords(known)?;
         self.settle_identity(known, locked)?;
@@ -187,6 +192,26 @@ impl Disk {
         transaction.mark_synced();
         locked.append(&transaction)?;
         self.remove_journal()
+    }
+
+    /// Somebody marked the mailbox as deleted: he is about to remove its files, or has died.
+    ///
+    /// Nothing is written while he may be at work: what we did now would be deleted unseen.
+    fn settle_deletion(&self, locked: &mut LockedIndex<'_>) -> Result<()> {
+        if !locked.state().is_deleted() {
+            return Ok(());
+        }
+        let name = &self.paths.name;
+        if locked.index().log_age(self.settings.clock.now())? < CRASHED_DELETION {
+            return Err(StorageError::new(
+                MailErrorClass::InUse,
+                format!("another program is deleting mailbox {name}; run again later"),
+            ));
+        }
+        tracing::warn!("mailbox {name}: its deletion was begun but not finished; it is kept");
+        let mut keep = Transaction::new(Origin::FACT);
+        keep.mark_undeleted();
+        locked.append(&keep)
     }
 
     /// UIDVALIDITY and GUID of the mailbox; the index must have the same UIDVALIDITY.

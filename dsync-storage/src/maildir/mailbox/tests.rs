@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,7 @@ use bstr::{BString, ByteSlice};
 use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;
+use crate::index::{Origin, Transaction};
 use crate::location::{Location, Variables};
 use crate::maildir::uidlist::UidList;
 use crate::settings::Clock;
@@ -424,5 +425,43 @@ fn moves_can_be_killed_anywhere() {
         drop(mailbox);
         assert_eq!(contents(open_fresh(&state).as_mut()).len(), 6);
         fs::remove_dir_all(&state).unwrap();
+    }
+}
+
+/// Somebody deletes the mailbox, or has died doing so.
+#[test]
+fn a_mailbox_that_is_being_deleted_is_left_alone() {
+    for origin in [Origin::FACT, Origin::REQUEST] {
+        let root = tempfile::tempdir().unwrap();
+        let mut mailbox = open_fresh(root.path());
+        save_range(mailbox.as_mut(), 1..=2);
+        let before = contents(mailbox.as_mut());
+        save(mailbox.as_mut(), message(3, &guid(3)));
+        let mut index = Index::open(root.path(), INDEX_PREFIX, IndexSettings::default()).unwrap();
+        let mut mark = Transaction::new(origin);
+        mark.mark_deleted();
+        index.lock(Duration::ZERO).unwrap().append(&mark).unwrap();
+
+        let log = root.path().join("dovecot.index.log");
+        let bytes = fs::read(&log).unwrap();
+        let error = mailbox.commit().unwrap_err();
+        assert_eq!(error.class, MailErrorClass::InUse, "{error}");
+        let error = open(root.path(), &StoreSettings::default())
+            .refresh()
+            .unwrap_err();
+        assert_eq!(error.class, MailErrorClass::InUse, "{error}");
+        assert_eq!(
+            fs::read(&log).unwrap(),
+            bytes,
+            "written while it is deleted"
+        );
+
+        let file = File::options().append(true).open(&log).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(31))
+            .unwrap();
+        assert_eq!(contents(open_fresh(root.path()).as_mut()), before);
+        index.refresh().unwrap();
+        assert!(!index.state().is_deleted());
+        assert_eq!(index.pending().unwrap(), []);
     }
 }
