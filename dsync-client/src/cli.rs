@@ -33,20 +33,24 @@ DESTINATION is one of
   maildir:PATH            a mail location on this host (also with options: maildir:PATH:LAYOUT=fs)
   PROGRAM [ARGUMENT...]   a command that speaks dsync on its stdin and stdout; if the last word is
                           not dsync-server, that word is added, as doveadm does
+  tcp:HOST[:PORT]         a doveadm server, dsync-server's or Dovecot's (doveadm_password,
+                          doveadm_port); also the path of its UNIX socket
+  tcps:HOST[:PORT]        the same with TLS (ssl_client_ca_file)
 Options end where DESTINATION begins: everything after it belongs to the command.
 
 Examples:
   dsync sync maildir:/srv/copy/joe
   dsync sync ssh mail.example.org dsync-server -o mail_location=maildir:~/Maildir
   dsync sync -m INBOX -t 30days ssh mail.example.org doveadm dsync-server -u joe
+  dsync -c /etc/dsync.toml sync -u joe tcps:mail.example.org:4711
   dsync sync -1 maildir:/srv/archive        only add, delete nothing in the destination";
 
 const BACKUP_EXAMPLES: &str = "\
 The destination becomes equal to the source: what was changed there is undone, what exists only
 there is deleted. With -R the other side is the source and the own store is overwritten.
 
-DESTINATION is a mail location (maildir:PATH) or a command that speaks dsync on its stdin and
-stdout; see dsync sync --help.
+DESTINATION is a mail location (maildir:PATH), a command that speaks dsync on its stdin and
+stdout, or a doveadm server (tcps:HOST:PORT); see dsync sync --help.
 
 Examples:
   dsync backup maildir:/srv/backup/joe

@@ -13,6 +13,13 @@ pub enum Destination {
     Location(String),
     /// A program with its arguments that speaks dsync on its stdin and stdout.
     Command(Vec<String>),
+    /// A doveadm server: `HOST[:PORT]` or the path of a UNIX socket.
+    Doveadm {
+        /// What stands after the prefix.
+        target: String,
+        /// `tcps:`
+        tls: bool,
+    },
     /// A kind that this version cannot reach yet; the text says which.
     Unsupported(&'static str),
 }
@@ -28,13 +35,17 @@ pub fn parse(arguments: &[String]) -> Result<Destination, UsageError> {
     if argument.is_empty() {
         return Err(missing());
     }
-    let scheme = argument.split_once(':').map(|(scheme, _)| scheme);
-    if scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if let Some((scheme, rest)) = argument
+        .split_once(':')
+        .filter(|(scheme, _)| is_scheme(scheme))
+    {
+        let target = rest.to_owned();
         return Ok(match scheme {
-            Some("tcp") => Destination::Unsupported("tcp:"),
-            Some("tcps") => Destination::Unsupported("tcps:"),
-            Some("remote") => Destination::Unsupported("remote:"),
-            Some("remoteprefix") => Destination::Unsupported("remoteprefix:"),
+            "tcp" => Destination::Doveadm { target, tls: false },
+            "tcps" => Destination::Doveadm { target, tls: true },
+            "remote" => Destination::Unsupported("remote:"),
+            "remoteprefix" => Destination::Unsupported("remoteprefix:"),
             _ => Destination::Location(argument.clone()),
         });
     }
@@ -119,14 +130,24 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_sockets_come_later() {
+    fn doveadm_servers() {
+        for (argument, target, tls) in [
+            ("tcp:h:1", "h:1", false),
+            ("tcps:[::1]:12", "[::1]:12", true),
+            ("tcp:/run/doveadm", "/run/doveadm", false),
+        ] {
+            let target = target.to_owned();
+            assert_eq!(parsed(&[argument]), Destination::Doveadm { target, tls });
+        }
+    }
+
+    #[test]
+    fn hosts_come_later() {
         for (argument, kind) in [
             ("backup.example.org", "[user@]host"),
             ("joe@x@h", "[user@]host"),
             ("remote:vmail@h", "remote:"),
             ("remoteprefix:h", "remoteprefix:"),
-            ("tcp:h:1", "tcp:"),
-            ("tcps:h", "tcps:"),
         ] {
             assert_eq!(parsed(&[argument]), Destination::Unsupported(kind));
         }

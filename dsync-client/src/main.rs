@@ -1,9 +1,12 @@
 //! The `dsync` command: parse, build, drive, report.
 
 mod console;
+mod failure;
 mod json;
 mod report;
+mod road;
 mod run;
+mod sides;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -17,7 +20,8 @@ use dsync_config::{Login, Origin, Settings};
 use dsync_engine::Mode;
 
 use crate::console::Console;
-use crate::run::{Failure, Inputs};
+use crate::failure::Failure;
+use crate::run::Inputs;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -355,11 +355,6 @@ mod tests {
                 "-N parameter requires syncing with remote host",
             ),
             (
-                &["tcp:host"],
-                64,
-                "a destination of the kind tcp: is not supported yet",
-            ),
-            (
                 &["host"],
                 64,
                 "a destination of the kind [user@]host is not supported yet",

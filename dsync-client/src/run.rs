@@ -1,63 +1,29 @@
 //! Builds both sides of a run, drives it, and collects what to report.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dsync_client::{Destination, RunOptions, UsageError};
-use dsync_config::{
-    AccountOptions, ConfigError, HomeLock, Login, OpenAccount, Origin, Settings, User,
-};
-use dsync_engine::{Brain, Direction, Environment, Outcome, Progress};
+use dsync_client::{Destination, RunOptions};
+use dsync_config::{Login, Origin, Settings, User};
+use dsync_engine::{Brain, Direction};
 use dsync_proto::items::SyncType;
 use dsync_proto::state_string;
 use dsync_transport::{
-    CommandEnd, Ending, Hangup, Rawlog, RemoteCommand, Role, Session, SessionOptions, drive,
-    drive_local, stop_signal,
+    CommandEnd, Ending, Hangup, Rawlog, Role, Session, SessionOptions, drive, drive_local,
+    stop_signal,
 };
 
 use crate::console::Console;
+use crate::failure::Failure;
 use crate::report::Report;
+use crate::road::{self, Opened};
+use crate::sides::{Prepared, check_distinct, join, prepare};
 
 /// How long a command may take to end after a run (`spec/transports-and-cli.md` 7.3).
 const COMMAND_GRACE: Duration = Duration::from_secs(30);
 
 /// The same after a run that failed: it has no work left.
 const COMMAND_GRACE_FAILED: Duration = Duration::from_secs(2);
-
-/// Why there was no run, or no result: one line and an exit code.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    pub(crate) exit_code: u8,
-}
-
-impl Failure {
-    pub(crate) fn temporary(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            exit_code: 75,
-        }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self {
-            exit_code: error.exit_code(),
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<UsageError> for Failure {
-    fn from(error: UsageError) -> Self {
-        Self {
-            exit_code: error.exit_code,
-            message: error.message,
-        }
-    }
-}
 
 /// Everything that a run starts from.
 pub(crate) struct Inputs {
@@ -69,13 +35,6 @@ pub(crate) struct Inputs {
     pub(crate) host_domain: String,
 }
 
-/// One side: its stores, and what its brain needs.
-struct Prepared {
-    open: OpenAccount,
-    environment: Environment,
-    progress: Arc<Progress>,
-}
-
 /// Does the run. Errors are those that prevent it; what fails later is in the report.
 pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report, Failure> {
     let impatient = console.clone();
@@ -83,6 +42,7 @@ pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report,
         leave_at_once(&impatient, signal);
     })
     .map_err(|error| Failure::temporary(format!("cannot wait for signals: {error}")))?;
+    tokio::pin!(stop);
     take_state(&mut inputs.options, console);
     let user = User::find(inputs.user.as_deref(), &inputs.login, &inputs.settings)?;
     let direction = inputs.options.sync.client_direction();
@@ -101,12 +61,28 @@ pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report,
             check_distinct(&own.open, &other.open)?;
             local(&inputs, own, other, stop, console).await
         }
-        Destination::Command(words) => remote(&inputs, own, &words, stop, console).await?,
+        Destination::Command(words) => {
+            let opened = road::spawn(&words, console)?;
+            remote(&inputs, own, opened, stop, console).await
+        }
+        Destination::Doveadm { target, tls } => {
+            let road = road::doveadm_road(&inputs.settings, &target, tls)?;
+            let call = road::call(
+                &road,
+                &inputs.settings,
+                &user.name,
+                &inputs.options,
+                console,
+            );
+            let opened = tokio::select! {
+                opened = call => opened?,
+                signal = &mut stop => return Err(stopped(signal)),
+            };
+            remote(&inputs, own, opened, stop, console).await
+        }
         Destination::Unsupported(kind) => {
-            return Err(Failure {
-                message: format!("a destination of the kind {kind} is not supported yet"),
-                exit_code: 64,
-            });
+            let message = format!("a destination of the kind {kind} is not supported yet");
+            return Err(Failure::new(64, message));
         }
     };
     console.clear();
@@ -123,6 +99,10 @@ fn leave_at_once(console: &Console, signal: &str) {
     std::process::exit(75);
 }
 
+fn stopped(signal: &str) -> Failure {
+    Failure::temporary(format!("stopped by {signal} before the run began"))
+}
+
 /// Puts the state of `-s` into the options; a damaged one means a full run, as in Dovecot.
 fn take_state(options: &mut RunOptions, console: &Console) {
     let Some(text) = options.state.as_deref().filter(|text| !text.is_empty()) else {
@@ -137,65 +117,6 @@ fn take_state(options: &mut RunOptions, console: &Console) {
             options.sync.sync_type = SyncType::Full;
         }
     }
-}
-
-fn prepare(
-    inputs: &Inputs,
-    settings: &Settings,
-    user: &User,
-    create: bool,
-    separator: Option<char>,
-) -> Result<Prepared, Failure> {
-    let options = AccountOptions {
-        settings,
-        user,
-        host_domain: &inputs.host_domain,
-        create,
-        separator,
-    };
-    let open = options.open()?;
-    tracing::debug!(
-        "user {}, home {:?}, mail in {:?}, separator {}",
-        user.name,
-        user.home,
-        open.roots,
-        open.separator
-    );
-    let unique = options.store_settings()?.unique();
-    let progress = Arc::new(Progress::default());
-    let mut environment = Environment::new(inputs.host_domain.as_str(), move || unique.guid());
-    environment.user_lock = Some(Box::new(HomeLock::new(user)));
-    environment.progress = Arc::clone(&progress);
-    environment.alt_char = inputs.options.sync.alt_char;
-    Ok(Prepared {
-        open,
-        environment,
-        progress,
-    })
-}
-
-/// The same conditions as Dovecot's (`spec/transports-and-cli.md` 8).
-fn check_distinct(own: &OpenAccount, other: &OpenAccount) -> Result<(), Failure> {
-    let real = |root: &PathBuf| root.canonicalize().unwrap_or_else(|_| root.clone());
-    if let Some(same) = own
-        .roots
-        .iter()
-        .find(|root| other.roots.iter().any(|other| real(root) == real(other)))
-    {
-        return Err(Failure::temporary(format!(
-            "Both source and destination mail_location points to same directory: {} \
-             (give another DESTINATION, or another --source)",
-            same.display()
-        )));
-    }
-    if own.separator != other.separator {
-        return Err(Failure::temporary(format!(
-            "Mail locations must use the same hierarchy separator: the source has {}, \
-             the destination {} (set the separator of its namespace with -p)",
-            own.separator, other.separator
-        )));
-    }
-    Ok(())
 }
 
 async fn local(
@@ -223,53 +144,13 @@ async fn local(
     }
 }
 
-/// One verdict for both sides of a local run. The side that failed by itself is the one to
-/// report; the other only noticed.
-fn join(client: Outcome, server: Outcome) -> Outcome {
-    let mut joined = client;
-    let noticed = joined
-        .error
-        .as_ref()
-        .is_none_or(|error| error.reported_by_peer);
-    if let Some(error) = server
-        .error
-        .filter(|error| noticed && !error.reported_by_peer)
-    {
-        joined.error = Some(dsync_engine::RunError {
-            message: format!("destination: {}", error.message),
-            ..error
-        });
-    }
-    joined.run_again = joined.run_again.or(server.run_again);
-    joined.problems.extend(server.problems);
-    joined
-}
-
 async fn remote(
     inputs: &Inputs,
     own: Prepared,
-    words: &[String],
+    opened: Opened,
     stop: impl Future<Output = &'static str>,
     console: &Console,
-) -> Result<Report, Failure> {
-    let rawlog = match &inputs.options.rawlog {
-        None => None,
-        Some(path) => Rawlog::open(path)
-            .map_err(|error| {
-                console.error(&format!(
-                    "cannot open the raw log {}: {error}",
-                    path.display()
-                ));
-            })
-            .ok(),
-    };
-    let (program, arguments) = words
-        .split_first()
-        .ok_or_else(|| Failure::temporary("the command is empty"))?;
-    let stderr = console.clone();
-    let (command, stdout, stdin) =
-        RemoteCommand::spawn(program, arguments, move |line| stderr.raw(line))
-            .map_err(|error| Failure::temporary(error.to_string()))?;
+) -> Report {
     let progress = Arc::clone(&own.progress);
     let brain = Brain::client(
         inputs.options.sync.clone(),
@@ -278,33 +159,48 @@ async fn remote(
     );
     let options = SessionOptions {
         role: Role::Client,
-        peer_name: "remote".to_owned(),
+        peer_name: opened.peer_name,
         timeout: inputs.options.timeout,
-        rawlog,
+        rawlog: open_rawlog(inputs, console),
     };
     let session = tokio::select! {
-        session = drive(brain, stdout, stdin, options, stop) => session,
+        session = drive(brain, opened.reader, opened.writer, options, stop) => session,
         never = console.watch(Arc::clone(&progress)) => match never {},
     };
-    let grace = match session.outcome.error {
-        None => COMMAND_GRACE,
-        Some(_) => COMMAND_GRACE_FAILED,
+    let end = match opened.command {
+        None => None,
+        Some(command) => {
+            let grace = match session.outcome.error {
+                None => COMMAND_GRACE,
+                Some(_) => COMMAND_GRACE_FAILED,
+            };
+            Some(command.finish(grace).await)
+        }
     };
-    let end = command.finish(grace).await;
-    Ok(remote_report(inputs, session, &end, progress, console))
+    let mut report = Report::new(inputs, session.outcome.clone(), progress);
+    report.bytes = Some((session.bytes_out, session.bytes_in));
+    if let Some(end) = end {
+        add_command(&mut report, &session, &end, console);
+    }
+    report
 }
 
-/// One line about what failed, with what the command's end adds to it.
-fn remote_report(
-    inputs: &Inputs,
-    session: Session,
-    end: &CommandEnd,
-    progress: Arc<Progress>,
-    console: &Console,
-) -> Report {
-    let mut outcome = session.outcome.clone();
-    let mut exit_code = None;
-    match &mut outcome.error {
+/// The run goes on without it, as in Dovecot.
+fn open_rawlog(inputs: &Inputs, console: &Console) -> Option<Rawlog> {
+    let path = inputs.options.rawlog.as_ref()?;
+    Rawlog::open(path)
+        .map_err(|error| {
+            console.error(&format!(
+                "cannot open the raw log {}: {error}",
+                path.display()
+            ));
+        })
+        .ok()
+}
+
+/// Adds what the end of the command tells about a failure.
+fn add_command(report: &mut Report, session: &Session, end: &CommandEnd, console: &Console) {
+    match &mut report.outcome.error {
         None => {
             if let Some(complaint) = end.complaint() {
                 console.line(&complaint);
@@ -318,17 +214,12 @@ fn remote_report(
                 end.describe()
             );
             // What the other side knows about its own failure is more than "it failed".
-            exit_code = end
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .filter(|code| matches!(code, 64 | 65 | 67 | 68 | 73 | 77 | 78));
+            let code = end.code().and_then(|code| u8::try_from(code).ok());
+            if let Some(code) = code.filter(|code| matches!(code, 64 | 65 | 67 | 68 | 73 | 77 | 78))
+            {
+                report.exit_code = code;
+            }
         }
         Some(_) => {}
     }
-    let mut report = Report::new(inputs, outcome, progress);
-    report.bytes = Some((session.bytes_out, session.bytes_in));
-    if let Some(code) = exit_code {
-        report.exit_code = code;
-    }
-    report
 }

@@ -95,7 +95,10 @@ fn settings() {
 fn unknown_formats_and_options() {
     let home = Home::with_mail();
     let run = home.dsync(&["sync", "tcp:host"]);
-    run.fails_with(64, "a destination of the kind tcp: is not supported yet");
+    run.fails_with(
+        64,
+        "Port not known for host; write host:PORT, or set doveadm_port",
+    );
     let run = home.dsync(&["sync", "-Z", "maildir:b"]);
     assert_eq!(run.code, 64);
     assert!(run.stderr.contains("-Z"), "{}", run.stderr);

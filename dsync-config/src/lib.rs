@@ -21,11 +21,6 @@ pub use account::{AccountOptions, OpenAccount};
 pub use error::{ConfigError, Origin};
 pub use host::{host_domain, host_name};
 pub use lock::HomeLock;
-pub use setting::{
-    DOTLOCK_USE_EXCL, DSYNC_ALT_CHAR, DSYNC_COMMIT_MSGS_INTERVAL, DSYNC_FEATURES,
-    DSYNC_HASHED_HEADERS, HOSTNAME, Kind, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC, MAIL_HOME,
-    MAIL_LOCATION, MAIL_MAX_KEYWORD_LENGTH, MAIL_MAX_LOCK_TIMEOUT, MAILBOX_LIST_INDEX, SETTINGS,
-    Setting,
-};
+pub use setting::*;
 pub use settings::{NamespaceSettings, Settings};
 pub use user::{Login, User};

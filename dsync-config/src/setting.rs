@@ -5,6 +5,8 @@
 pub enum Kind {
     /// Any text; `%` variables are filled in when it is used.
     Text,
+    /// Any text; never shown.
+    Secret,
     /// `yes` or `no`.
     Boolean,
     /// A whole number of at least this size.
@@ -72,18 +74,49 @@ settings! {
     DSYNC_FEATURES = "dsync_features",
         Kind::Flags(&["empty-header-workaround", "no-header-hashes"]), "",
         "Special cases: empty-header-workaround takes messages without any hashed header as equal.";
+    DOVEADM_PASSWORD = "doveadm_password", Kind::Secret, "",
+        "What both sides of tcp: and tcps: have to know. Empty: no login.";
+    DOVEADM_USERNAME = "doveadm_username", Kind::Text, "doveadm",
+        "User name that a client sends with doveadm_password; Dovecot takes no other.";
+    DOVEADM_PORT = "doveadm_port", Kind::Number(0), "0",
+        "Port of tcp: and tcps: destinations that have none.";
+    DOVEADM_SSL = "doveadm_ssl", Kind::Choice(&["no", "ssl", "starttls"]), "no",
+        "TLS for -S HOST:PORT: from the first byte, or after the greeting.";
+    SSL_CLIENT_CA_FILE = "ssl_client_ca_file", Kind::Text, "",
+        "PEM file with the authorities that may have signed a server's certificate. Default: the system's.";
+    SSL_CLIENT_CA_DIR = "ssl_client_ca_dir", Kind::Text, "",
+        "Directory with such certificates, under hashed names.";
+    SSL_CLIENT_REQUIRE_VALID_CERT = "ssl_client_require_valid_cert", Kind::Boolean, "yes",
+        "no: a server's certificate and name are not checked.";
+    SSL_CLIENT_CERT_FILE = "ssl_client_cert_file", Kind::Text, "",
+        "PEM file with the certificate that a client shows.";
+    SSL_CLIENT_KEY_FILE = "ssl_client_key_file", Kind::Text, "",
+        "PEM file with its key.";
+    SSL_MIN_PROTOCOL = "ssl_min_protocol", Kind::Choice(&["TLSv1.2", "TLSv1.3"]), "TLSv1.2",
+        "Oldest version of TLS.";
 }
+
+/// Other spellings, of Dovecot 2.3, and what they mean here.
+const ALIASES: [(&str, &Setting); 3] = [
+    ("doveadm_proxy_port", &DOVEADM_PORT),
+    ("ssl_client_cert", &SSL_CLIENT_CERT_FILE),
+    ("ssl_client_key", &SSL_CLIENT_KEY_FILE),
+];
 
 impl Setting {
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| setting.name == name)
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+        match alias {
+            Some((_, setting)) => Some(setting),
+            None => SETTINGS.iter().find(|setting| setting.name == name),
+        }
     }
 
     /// Whether the value fits; `Err` completes the sentence that begins with the value.
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         match self.kind {
-            Kind::Text => Ok(()),
+            Kind::Text | Kind::Secret => Ok(()),
             Kind::Boolean => boolean(value)
                 .map(drop)
                 .ok_or_else(|| "is neither yes nor no".to_owned()),

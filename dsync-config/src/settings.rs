@@ -63,6 +63,16 @@ impl Settings {
                 SETTINGS.iter().map(|setting| setting.name),
             ));
         };
+        let is_content = setting.name.starts_with("ssl_") && setting.name != name;
+        let value = match value.strip_prefix('<') {
+            // Dovecot 2.3 puts the content of a file there.
+            Some(path) if is_content => path,
+            None if is_content && !value.is_empty() => {
+                let reason = "has to be the name of a file, after a <".to_owned();
+                return Err(invalid(name, "...", origin, reason));
+            }
+            _ => value,
+        };
         setting
             .check(value)
             .map_err(|reason| invalid(name, value, origin, reason))?;

@@ -11,6 +11,7 @@
     reason = "these are tests"
 )]
 
+pub mod certificates;
 pub mod conformance;
 pub mod fault;
 pub mod mail;

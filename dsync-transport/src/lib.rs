@@ -3,14 +3,17 @@
 //! * [`drive`]: one brain, a codec and a byte stream.
 //! * [`drive_local`]: two brains in one process, no codec.
 //! * [`RemoteCommand`]: a peer that is a command on this host, such as `ssh`.
+//! * [`doveadm`]: a peer behind a doveadm port, with or without TLS ([`net`]).
 //! * [`Rawlog`]: a copy of everything that is sent and received.
 //!
 //! Nothing here knows mail, prints, or reads the environment.
 
 mod command;
+pub mod doveadm;
 mod fault;
 mod link;
 mod local;
+pub mod net;
 mod rawlog;
 mod session;
 mod signals;

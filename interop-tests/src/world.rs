@@ -69,6 +69,11 @@ impl World {
         self.version
     }
 
+    /// `/`, or the root file system of Dovecot 2.4.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A file of this world as a path from outside.
     pub fn outside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -60,6 +60,11 @@ impl Lines {
         Ok(Some(line.freeze()))
     }
 
+    /// The first byte that no line has taken yet.
+    pub fn first_byte(&self) -> Option<u8> {
+        self.buffer.first().copied()
+    }
+
     /// What was pushed after the last line that was taken: what follows belongs to another layer,
     /// such as TLS, packets, or the dsync session.
     pub fn into_rest(self) -> Bytes {

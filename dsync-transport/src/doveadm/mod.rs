@@ -1,0 +1,9 @@
+//! The doveadm protocol on a connection (`spec/transports-and-cli.md` 9, 11, 12).
+
+mod channel;
+mod client;
+mod error;
+
+pub use channel::{LogSink, MainChannel};
+pub use client::{Connection, Login, Road, connect};
+pub use error::ConnectError;

@@ -1,0 +1,102 @@
+//! Every way to another side, with a real Dovecot at one end.
+
+use anyhow::{Context, Result, ensure};
+use interop_tests::daemon::Daemon;
+use interop_tests::{Run, Side, Version, World};
+
+fn message(subject: &str) -> Vec<u8> {
+    format!(
+        "From: Anna <anna@example.org>\nSubject: {subject}\nMessage-ID: <{subject}@example.org>\n\n\
+         {subject}\n.a line that begins with a dot\n"
+    )
+    .into_bytes()
+}
+
+/// Two accounts with different mail; syncing them is work for both sides.
+fn two_accounts(world: &World) -> Result<(Side<'_>, Side<'_>)> {
+    let (a, b) = (world.side("a")?, world.side("b")?);
+    a.doveadm("mailbox create", &["-s", "Work"])?;
+    a.save("Work", &message("work"))?;
+    a.save("INBOX", &message("one"))?;
+    b.doveadm("mailbox create", &["Other"])?;
+    b.save("Other", &message("other"))?;
+    Ok((a, b))
+}
+
+/// Both accounts are equal now, and hold what both had before.
+fn expect_synced(a: &Side<'_>, b: &Side<'_>, what: &str) -> Result<()> {
+    let facts = a.facts()?;
+    facts.expect_equal(&b.facts()?, what)?;
+    for (mailbox, text) in [("Work", "work"), ("INBOX", "one"), ("Other", "other")] {
+        let messages = &facts.0.get(mailbox).context(mailbox)?.messages;
+        ensure!(
+            messages.iter().any(|message| message.text.contains(text)),
+            "{what}: {mailbox}"
+        );
+    }
+    Ok(())
+}
+
+/// Our client for `side`, for a user that is called `user` on the other side.
+fn our_client(side: &Side<'_>, options: &[String], user: &str, arguments: &[&str]) -> Result<Run> {
+    let home = format!("mail_home={}", side.home().display());
+    let mut words = options.to_vec();
+    words.extend(["-o".into(), home]);
+    words.push(arguments[0].to_owned());
+    words.extend(["-u".into(), user.to_owned()]);
+    words.extend(arguments[1..].iter().map(ToString::to_string));
+    side.dsync(&words)
+}
+
+fn our_client_to_dovecot(version: Version) -> Result<()> {
+    let world = World::new(version)?;
+    let (a, b) = two_accounts(&world)?;
+    let daemon = Daemon::start(&world, &[&b])?;
+    let options = daemon.login_options();
+    let run = |destination: &str| our_client(&a, &options, "b", &["sync", destination]);
+    let plain = format!("tcp:127.0.0.1:{}", daemon.port);
+    run(&plain)?.expect_code(0)?;
+    expect_synced(&a, &b, "tcp:")?;
+    a.save("INBOX", &message("two"))?;
+    // The other root file system does not know the name.
+    let host = match version {
+        Version::V23 => "localhost",
+        Version::V24 => "127.0.0.1",
+    };
+    run(&format!("tcps:{host}:{}", daemon.tls_port))?.expect_code(0)?;
+    expect_synced(&a, &b, "tcps:")?;
+
+    let denied = our_client(&a, &options, "nobody", &["sync", &plain])?.expect_code(67)?;
+    ensure!(
+        denied.stderr.contains("Unknown user in remote"),
+        "{}",
+        denied.stderr
+    );
+    let mut wrong = options.clone();
+    wrong.extend(["-o".into(), "doveadm_password=wrong".into()]);
+    let denied = our_client(&a, &wrong, "b", &["sync", &plain])?.expect_code(75)?;
+    ensure!(
+        denied.stderr.contains("authentication failed"),
+        "{}",
+        denied.stderr
+    );
+    let denied = run(&format!("tcps:127.0.0.2:{}", daemon.tls_port))?.expect_code(75)?;
+    ensure!(!denied.stderr.is_empty(), "no reason");
+    let mixed = run(&format!("tcp:127.0.0.1:{}", daemon.tls_port))?.expect_code(75)?;
+    ensure!(
+        mixed.stderr.contains("is TLS used on both sides"),
+        "{}",
+        mixed.stderr
+    );
+    Ok(())
+}
+
+#[test]
+fn our_client_to_dovecot_23() -> Result<()> {
+    our_client_to_dovecot(Version::V23)
+}
+
+#[test]
+fn our_client_to_dovecot_24() -> Result<()> {
+    our_client_to_dovecot(Version::V24)
+}
