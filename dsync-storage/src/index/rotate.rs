@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use dsync_proto::types::ModSeq;
 
@@ -14,7 +14,7 @@ use super::encode;
 use super::files::{self, FileId};
 use super::header::HeaderField;
 use super::load::OpenLog;
-use super::lock;
+use super::lock::{self, Patience};
 use super::log_header::{LOG_HEADER_SIZE, LogHeader};
 use super::pending::LogCursor;
 use super::snapshot::{self, SnapshotPosition};
@@ -43,8 +43,9 @@ impl Index {
         if self.in_memory {
             return self.start_in_memory(&header, &records);
         }
-        let deadline = lock::deadline(STALE_NEW_LOG);
-        if !self.link_new_log(&header, &records, deadline)? {
+        let mut nothing = || Ok(());
+        let mut patience = Patience::new(STALE_NEW_LOG, &mut nothing);
+        if !self.link_new_log(&header, &records, &mut patience)? {
             return Err(StorageError::new(
                 dsync_proto::types::MailErrorClass::Exists,
                 format!("{} was created meanwhile", self.files.log().display()),
@@ -70,7 +71,7 @@ impl Index {
 
     /// The log is missing or has no valid header: a new one that continues the snapshot, or the
     /// first one.
-    pub(crate) fn create_log(&mut self, deadline: Instant) -> Result<()> {
+    pub(crate) fn create_log(&mut self, patience: &mut Patience<'_>) -> Result<()> {
         let mut header = self.fresh_header();
         if self.in_memory {
             return self.start_in_memory(&header, &[]);
@@ -83,9 +84,9 @@ impl Index {
         }
         if self.damage.contains(&Damage::LogUnusable) {
             // It has this name but is of no use; whoever holds the new name replaces it.
-            self.replace_unusable_log(&header, deadline)?;
+            self.replace_unusable_log(&header, patience)?;
         } else {
-            self.link_new_log(&header, &[], deadline)?;
+            self.link_new_log(&header, &[], patience)?;
         }
         let mut damage = std::mem::take(&mut self.damage);
         self.load()?;
@@ -95,10 +96,14 @@ impl Index {
         Ok(())
     }
 
-    fn replace_unusable_log(&mut self, header: &LogHeader, deadline: Instant) -> Result<()> {
+    fn replace_unusable_log(
+        &mut self,
+        header: &LogHeader,
+        patience: &mut Patience<'_>,
+    ) -> Result<()> {
         let bad = FileId::at(&self.files.log())?;
         let path = self.files.new_log();
-        self.write_new_log(header, &[], deadline)?;
+        self.write_new_log(header, &[], patience)?;
         if FileId::at(&self.files.log())? == bad {
             files::rename(&path, &self.files.log())?;
             self.files.sync_dir()
@@ -108,9 +113,14 @@ impl Index {
     }
 
     /// Makes a log that did not exist. `false` if somebody else was faster.
-    fn link_new_log(&self, header: &LogHeader, records: &[u8], deadline: Instant) -> Result<bool> {
+    fn link_new_log(
+        &self,
+        header: &LogHeader,
+        records: &[u8],
+        patience: &mut Patience<'_>,
+    ) -> Result<bool> {
         let (path, target) = (self.files.new_log(), self.files.log());
-        self.write_new_log(header, records, deadline)?;
+        self.write_new_log(header, records, patience)?;
         // A link, not a rename: an existing log is never replaced.
         // Killed before: a stale temporary file. Killed behind: the log is complete.
         let linked = match fs::hard_link(&path, &target) {
@@ -131,7 +141,7 @@ impl Index {
         &self,
         header: &LogHeader,
         records: &[u8],
-        deadline: Instant,
+        patience: &mut Patience<'_>,
     ) -> Result<fs::File> {
         let path = self.files.new_log();
         let mut pause = lock::first_wait();
@@ -151,7 +161,7 @@ impl Index {
                 tracing::warn!(path = %path.display(), "removing a log that was never finished");
                 path_io::remove(&path)?;
             } else {
-                lock::wait(&path, deadline, &mut pause)?;
+                lock::wait(&path, patience, &mut pause)?;
             }
         };
         let mut bytes = header.encode().to_vec();
@@ -235,10 +245,11 @@ impl LockedIndex<'_> {
             return Ok(());
         }
         let (path, log_path) = (self.index.files.new_log(), self.index.files.log());
-        let deadline = lock::deadline(STALE_NEW_LOG);
-        let file = self.index.write_new_log(header, records, deadline)?;
+        let mut nothing = || Ok(());
+        let mut patience = Patience::new(STALE_NEW_LOG, &mut nothing);
+        let file = self.index.write_new_log(header, records, &mut patience)?;
         let method = self.index.settings.lock_method;
-        lock::lock(&file, &path, method, deadline)?;
+        lock::lock(&file, &path, method, &mut patience)?;
         if keep_old {
             // Killed between: `.log.2` is the current log itself, which readers ignore.
             let log2 = self.index.files.log2();

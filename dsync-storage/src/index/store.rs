@@ -1,7 +1,7 @@
 //! An index in its folder: reading, locking, appending.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
@@ -14,7 +14,7 @@ use super::encode::{self, EncodeError};
 use super::files::{self, FileId, Files};
 use super::format::MAX_LOG_SIZE;
 use super::load::{self, OpenLog};
-use super::lock;
+use super::lock::{self, Patience};
 use super::pending::{LogCursor, PendingChange};
 use super::record::RecordReader;
 use super::scan;
@@ -291,8 +291,17 @@ impl Index {
     /// exist, reads what others wrote, and mends what is damaged (`spec/dovecot-index.md` 8, 9,
     /// 14). [`Self::damage`] tells what was wrong.
     pub fn lock(&mut self, timeout: Duration) -> Result<LockedIndex<'_>> {
-        let deadline = lock::deadline(timeout);
-        self.take_lock(deadline)?;
+        self.lock_patiently(timeout, &mut || Ok(()))
+    }
+
+    /// The same; while it waits, `meanwhile` is called again and again, and its error ends the
+    /// wait. For holders of a lock that others take for stale if it is not refreshed.
+    pub fn lock_patiently(
+        &mut self,
+        timeout: Duration,
+        meanwhile: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<LockedIndex<'_>> {
+        self.take_lock(&mut Patience::new(timeout, meanwhile))?;
         // From here on the lock is given up by dropping this.
         let mut locked = LockedIndex { index: self };
         locked.mend()?;
@@ -300,11 +309,11 @@ impl Index {
     }
 
     /// Locks the log that the name stands for now.
-    fn take_lock(&mut self, deadline: Instant) -> Result<()> {
+    fn take_lock(&mut self, patience: &mut Patience<'_>) -> Result<()> {
         loop {
             self.refresh()?;
             if self.log.is_none() {
-                self.create_log(deadline)?;
+                self.create_log(patience)?;
                 continue;
             }
             if self.in_memory {
@@ -314,7 +323,7 @@ impl Index {
             let Some((log, _)) = self.log.as_ref() else {
                 continue;
             };
-            lock::lock(&log.file, &path, self.settings.lock_method, deadline)?;
+            lock::lock(&log.file, &path, self.settings.lock_method, patience)?;
             if FileId::at(&path)? == Some(log.id) {
                 self.refresh()?;
                 if self.log.as_ref().map(|(log, _)| log.id) == FileId::at(&path)? {

@@ -55,7 +55,7 @@ impl FileLock {
                 }
                 Err(error) => return Err(StorageError::io("open lock file", path, &error)),
             };
-            wait_for(&file, path, method, &mut wait, timeout)?;
+            wait_for(&file, path, method, &mut wait, timeout, &mut || Ok(()))?;
             // The holder before us may have unlinked the file that we waited for.
             if names_file(path, &file)? {
                 return Ok(Self {
@@ -114,9 +114,17 @@ impl Drop for FileLock {
 }
 
 /// Locks an open file exclusively, waiting at most `timeout`. The lock goes with the last
-/// descriptor of this open file description.
-pub fn lock_file(file: &File, path: &Path, method: LockMethod, timeout: Duration) -> Result<()> {
-    wait_for(file, path, method, &mut Wait::new(timeout), timeout)
+/// descriptor of this open file description. While it waits, `meanwhile` is called again and
+/// again; its error ends the wait.
+pub fn lock_file(
+    file: &File,
+    path: &Path,
+    method: LockMethod,
+    timeout: Duration,
+    meanwhile: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut wait = Wait::new(timeout);
+    wait_for(file, path, method, &mut wait, timeout, meanwhile)
 }
 
 /// Locks an open file exclusively without waiting; `false` if somebody else holds a lock.
@@ -144,11 +152,12 @@ fn wait_for(
     method: LockMethod,
     wait: &mut Wait,
     timeout: Duration,
+    meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     loop {
         match try_lock_file(file, method) {
             Ok(true) => return Ok(()),
-            Ok(false) if wait.pause() => {}
+            Ok(false) if wait.pause() => meanwhile()?,
             Ok(false) => {
                 return Err(StorageError::new(
                     MailErrorClass::Temporary,

@@ -72,7 +72,7 @@ impl Disk {
         let paths: Vec<&Path> = pending.saves.iter().map(|save| save.tmp.path()).collect();
         sync_files(&self.paths.box_dir, &paths, self.settings.fsync)?;
         let mut lock = self.lock_uidlist()?;
-        let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
+        let mut locked = index.lock_patiently(INDEX_LOCK_TIMEOUT, &mut || lock.keep_alive())?;
         // Others may have changed something since; if not, the commit costs only what it does.
         self.read_uidlist(known)?;
         self.read_keywords(known)?;

@@ -153,7 +153,7 @@ impl Disk {
     /// The whole sync. Locks the UID list, then the index.
     pub(super) fn synchronise(&self, known: &mut Known, index: &mut Index) -> Result<()> {
         let mut lock = self.lock_uidlist()?;
-        let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
+        let mut locked = index.lock_patiently(INDEX_LOCK_TIMEOUT, &mut || lock.keep_alive())?;
         self.synchronise_locked(known, &mut lock, &mut locked)?;
         sweep_tmp(&self.paths.box_dir, std::time::SystemTime::now());
         locked.finish()
