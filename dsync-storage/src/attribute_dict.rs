@@ -5,7 +5,6 @@
 //! a change is in the index log only.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,7 @@ use dsync_proto::types::{Guid, MailErrorClass};
 use crate::lock::{DotlockSettings, ReplaceLock};
 use crate::names::tab_escape::{escape_into, unescape};
 use crate::permissions::CreateModes;
-use crate::{AttributeName, Result, StorageError, StoreSettings};
+use crate::{AttributeName, Result, StorageError, StoreSettings, path_io};
 
 /// Biggest file that is read into memory.
 const MAX_FILE_SIZE: u64 = 256 * 1024 * 1024;
@@ -170,23 +169,12 @@ impl AttributeDict {
     }
 
     fn load(&self, path: &Path) -> Result<Arc<Entries>> {
-        let mut file = match std::fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
-            Err(error) => return Err(StorageError::io("open", path, &error)),
+        let Some(file) = path_io::open(path)? else {
+            return Ok(Arc::default());
         };
-        let read_error = |error| StorageError::io("read", path, &error);
-        let metadata = file.metadata().map_err(read_error)?;
-        if metadata.len() > MAX_FILE_SIZE {
-            return Err(StorageError::new(
-                MailErrorClass::Limit,
-                format!(
-                    "attribute dict {} has {} bytes; more than {MAX_FILE_SIZE} are not supported",
-                    path.display(),
-                    metadata.len()
-                ),
-            ));
-        }
+        let metadata = file
+            .metadata()
+            .map_err(|error| StorageError::io("stat", path, &error))?;
         let stamp = (
             metadata.dev(),
             metadata.ino(),
@@ -200,11 +188,7 @@ impl AttributeDict {
         {
             return Ok(Arc::clone(entries));
         }
-        let mut text = Vec::new();
-        file.by_ref()
-            .take(MAX_FILE_SIZE)
-            .read_to_end(&mut text)
-            .map_err(read_error)?;
+        let text = path_io::read_open(&file, path, MAX_FILE_SIZE)?;
         let entries = Arc::new(parse_entries(&text));
         *cache = Some((stamp, Arc::clone(&entries)));
         Ok(entries)

@@ -1,18 +1,18 @@
 //! `dovecot.mailbox.log`: deletions, renames and subscriptions (`spec/maildir.md` 16).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dsync_proto::types::Guid;
 
 use crate::permissions::CreateModes;
-use crate::{MailboxLogKind, MailboxLogRecord, Result, StorageError};
+use crate::{MailboxLogKind, MailboxLogRecord, Result, StorageError, path_io};
 
 const RECORD_SIZE: usize = 24;
 /// The log is rotated once it has this size.
 const ROTATE_SIZE: u64 = 4096;
-/// No more is read of one file. Dovecot's files have about 4 KiB.
+/// Biggest file that is read. Dovecot's files have about 4 KiB.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 /// The mailbox log of one store.
@@ -36,7 +36,7 @@ impl MailboxLog {
     pub(crate) fn read(&self) -> Result<Vec<MailboxLogRecord>> {
         let mut records = Vec::new();
         for path in [&self.old_path, &self.path] {
-            let bytes = read_file(path)?;
+            let bytes = path_io::read(path, MAX_FILE_SIZE)?.unwrap_or_default();
             let (mut good, used) = parse(&bytes);
             if used < bytes.len() {
                 tracing::warn!(
@@ -105,7 +105,7 @@ impl MailboxLog {
     /// off, and sets a damaged file aside with its good part kept. (Dovecot would delete all of
     /// it at its next reading.)
     fn repair_tail(&self, file: &mut File, modes: &CreateModes) -> Result<()> {
-        let bytes = read_open(file, &self.path)?;
+        let bytes = path_io::read_open(file, &self.path, MAX_FILE_SIZE)?;
         let (_, used) = parse(&bytes);
         if used == bytes.len() {
             return Ok(());
@@ -135,22 +135,6 @@ impl MailboxLog {
         *file = replace().map_err(|error| StorageError::io("repair", &self.path, &error))?;
         Ok(())
     }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    match File::open(path) {
-        Ok(mut file) => read_open(&mut file, path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(StorageError::io("open", path, &error)),
-    }
-}
-
-fn read_open(file: &mut File, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_SIZE)
-        .read_to_end(&mut bytes)
-        .map_err(|error| StorageError::io("read", path, &error))?;
-    Ok(bytes)
 }
 
 /// The records before the first damage, and how many bytes they take.

@@ -1,14 +1,15 @@
 //! The `subscriptions` file (`spec/maildir.md` 15).
 
-use std::io;
 use std::path::Path;
 
 use crate::lock::{DotlockSettings, ReplaceLock};
 use crate::names::tab_escape::{escape_into, unescape};
 use crate::names::{NameMapping, split};
-use crate::{Result, StorageError};
+use crate::{Result, path_io};
 
 const VERSION_2: &[u8] = b"V\t2\n\n";
+/// Biggest file that is read: a hundred thousand long names.
+const MAX_FILE_SIZE: u64 = 16 << 20;
 
 /// The file's content. Lines that cannot be understood stay in it untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,14 +71,8 @@ pub(crate) fn set(
 }
 
 fn load(path: &Path) -> Result<Subscriptions> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Subscriptions::parse(&bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Subscriptions {
-            version_2: true,
-            lines: Vec::new(),
-        }),
-        Err(error) => Err(StorageError::io("read", path, &error)),
-    }
+    let bytes = path_io::read(path, MAX_FILE_SIZE)?;
+    Ok(Subscriptions::parse(bytes.as_deref().unwrap_or(VERSION_2)))
 }
 
 impl Subscriptions {
@@ -215,6 +210,16 @@ mod tests {
                 assert!(!std::fs::read_to_string(&path).unwrap().contains("inbox"));
             }
         }
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("subscriptions");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(MAX_FILE_SIZE + 1).unwrap();
+        let error = read(&path, &mapping()).unwrap_err();
+        assert_eq!(error.class, dsync_proto::types::MailErrorClass::Limit);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -296,27 +296,14 @@ impl Disk {
 
 /// The whole file with its stamp; `None` if there is none.
 pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Option<(Stamp, Vec<u8>)>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StorageError::io("open", path, &error)),
+    let Some(file) = path_io::open(path)? else {
+        return Ok(None);
     };
-    let read = || -> io::Result<(Stamp, Vec<u8>)> {
-        let stamp = Stamp::from_metadata(&file.metadata()?);
-        let mut bytes = Vec::with_capacity(stamp.size.min(limit) as usize);
-        (&file).take(limit + 1).read_to_end(&mut bytes)?;
-        Ok((stamp, bytes))
-    };
-    let (mut stamp, bytes) = read().map_err(|error| StorageError::io("read", path, &error))?;
-    if bytes.len() as u64 > limit {
-        return Err(StorageError::new(
-            MailErrorClass::Limit,
-            format!(
-                "{} is larger than {limit} bytes, which is not supported",
-                path.display()
-            ),
-        ));
-    }
+    let metadata = file
+        .metadata()
+        .map_err(|error| StorageError::io("stat", path, &error))?;
+    let mut stamp = Stamp::from_metadata(&metadata);
+    let bytes = path_io::read_open(&file, path, limit)?;
     // It can have grown while it was read.
     stamp.size = bytes.len() as u64;
     Ok(Some((stamp, bytes)))
