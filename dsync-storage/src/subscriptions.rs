@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use dsync_proto::types::MailErrorClass;
+
 use crate::lock::{DotlockSettings, ReplaceLock};
 use crate::names::tab_escape::{escape_into, unescape};
 use crate::names::{NameMapping, split};
-use crate::{Result, path_io};
+use crate::{Result, StorageError, path_io};
 
 const VERSION_2: &[u8] = b"V\t2\n\n";
 /// Biggest file that is read: a hundred thousand long names.
@@ -48,6 +50,7 @@ pub(crate) fn set(
     sync: bool,
 ) -> Result<bool> {
     let storage = mapping.storage_name(name)?;
+    let is_unsafe = storage.contains(&b'\n');
     let lock = ReplaceLock::acquire(path, lock)?;
     let mut content = load(path)?;
     // `inbox` in any case is `INBOX`.
@@ -63,6 +66,15 @@ pub(crate) fn set(
         return Ok(false);
     }
     content.lines = others;
+    if subscribed && is_unsafe && !content.version_2 {
+        return Err(StorageError::new(
+            MailErrorClass::Params,
+            format!(
+                "{} has the old format, which cannot keep a name with a line end",
+                path.display()
+            ),
+        ));
+    }
     if subscribed {
         content.lines.push(content.line(&storage, mapping));
     }
@@ -219,7 +231,25 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         file.set_len(MAX_FILE_SIZE + 1).unwrap();
         let error = read(&path, &mapping()).unwrap_err();
-        assert_eq!(error.class, dsync_proto::types::MailErrorClass::Limit);
+        assert_eq!(error.class, MailErrorClass::Limit);
+    }
+
+    #[test]
+    fn a_line_end_in_a_name_makes_no_second_line() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("subscriptions");
+        let lock =
+            DotlockSettings::subscriptions(&StoreSettings::default(), CreateModes::default());
+        let raw = NameMapping {
+            utf8: true,
+            ..mapping()
+        };
+        let set = || set(&path, &raw, "a\nb", true, &lock, false);
+        assert_eq!(set(), Ok(true));
+        assert_eq!(read(&path, &raw).unwrap(), ["a\nb"]);
+        std::fs::write(&path, "old\n").unwrap();
+        assert_eq!(set().unwrap_err().class, MailErrorClass::Params);
+        assert_eq!(read(&path, &raw).unwrap(), ["old"]);
     }
 
     proptest! {

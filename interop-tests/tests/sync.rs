@@ -1,10 +1,11 @@
 //! Ours in place of Dovecot, at either end, in every mode: afterwards both accounts must be as
 //! Dovecot with itself left identical copies of them, and a second run must change nothing.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use interop_tests::{Facts, Run, Side, Version, World};
+use interop_tests::{Facts, Run, Side, Version, World, own_all};
 
 /// A run of the client on `a` with the server on `b`.
 type Runner = fn(&Side<'_>, &Side<'_>, &[&str]) -> Result<Run>;
@@ -387,5 +388,33 @@ fn index_in_memory() -> Result<()> {
     let list = Command::new("find").arg(b.outside("")).output()?.stdout;
     let list = String::from_utf8(list)?;
     ensure!(!list.contains("dovecot.index"), "{list}");
+    Ok(())
+}
+
+/// A name with a control character, which Dovecot gives to no client: it comes over as another
+/// name, but what is below it on both sides keeps it.
+#[test]
+fn control_characters_in_names() -> Result<()> {
+    let make = |side: &Side<'_>, name: &str| -> Result<()> {
+        for folder in ["cur", "new", "tmp"] {
+            fs::create_dir_all(side.outside_mail_root().join(name).join(folder))?;
+        }
+        own_all(&side.outside_mail_root())
+    };
+    for one_way in [true, false] {
+        let world = World::new(Version::V23)?;
+        let a = world.side("a")?;
+        save_all(&a, "INBOX", &["zero"])?;
+        make(&a, ".odd&AAE-")?;
+        save_all(&a, "odd\u{1}", &["one"])?;
+        if one_way {
+            compare(&world, &a, &world.side("b")?, &["sync", "-1"])?;
+            continue;
+        }
+        let b = world.copy_side(&a, "b")?;
+        make(&b, ".odd&AAE-.child")?;
+        save_all(&b, "odd\u{1}.child", &["two"])?;
+        compare(&world, &a, &b, &["sync"])?;
+    }
     Ok(())
 }

@@ -162,8 +162,8 @@ impl Tree {
                 &format!("character not allowed: {separator:?}"),
             ));
         }
-        if rest.chars().any(|c| c < ' ') {
-            return Err(params(name, "control characters"));
+        if rest.contains('\0') {
+            return Err(params(name, "a zero byte"));
         }
         if name.len() > MAX_NAME {
             return Err(params(name, "too long"));

@@ -104,17 +104,13 @@ impl NameMapping {
         out
     }
 
-    /// Whether a mailbox of this name may be created.
+    /// Whether a mailbox of this name may be created. Control characters, which Dovecot forbids
+    /// to its clients, may be in it: a new child has them from its parent
+    /// (`spec/brain-and-tree.md` 12).
     pub(crate) fn check_new_name(&self, vname: &str) -> Result<Vec<u8>> {
         let storage = self.storage_name(vname)?;
         if storage.is_empty() {
             return Err(invalid("Name is the prefix of the namespace"));
-        }
-        if vname.chars().any(|c| c < ' ') {
-            return Err(StorageError::new(
-                MailErrorClass::Params,
-                "Control characters not allowed in new mailbox names",
-            ));
         }
         let too_long = if self.flat {
             storage.len() + 1 > MAX_FILE_NAME
