@@ -81,36 +81,65 @@ pub struct Cli {
     pub action: Action,
 }
 
+impl Cli {
+    /// The options for every command, from both places where they may stand.
+    pub fn global_arguments(&self) -> GlobalArguments {
+        let of_action = match &self.action {
+            Action::Sync(command) => Some(&command.common.global),
+            Action::Backup(arguments) => Some(&arguments.global),
+            Action::DsyncServer { .. } => None,
+        };
+        let mut global = self.global.clone();
+        if let Some(more) = of_action {
+            global.add(more);
+        }
+        global
+    }
+}
+
 /// Options for every command, before or after its name.
 #[derive(Args, Clone, Debug, Default)]
 pub struct GlobalArguments {
     /// Read settings from this TOML file
-    #[arg(short, long, value_name = "FILE", global = true)]
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Set a setting, such as mail_location=maildir:~/Maildir; may be repeated
-    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE", global = true)]
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
     pub option: Vec<String>,
 
     /// Say what is done: one line for each mailbox
-    #[arg(short, long, global = true)]
+    #[arg(short, long)]
     pub verbose: bool,
 
     /// Say everything, on both sides
-    #[arg(short = 'D', long, global = true)]
+    #[arg(short = 'D', long)]
     pub debug: bool,
 
     /// Say nothing but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long)]
     pub quiet: bool,
 
     /// Print the result as one JSON object on stdout
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub json: bool,
 
     /// No progress bar, also on a terminal
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub no_progress: bool,
+}
+
+impl GlobalArguments {
+    /// Adds those that stand further to the right.
+    fn add(&mut self, more: &Self) {
+        self.config = more.config.clone().or(self.config.take());
+        self.option.extend(more.option.iter().cloned());
+        self.verbose |= more.verbose;
+        self.debug |= more.debug;
+        self.quiet |= more.quiet;
+        self.json |= more.json;
+        self.no_progress |= more.no_progress;
+    }
 }
 
 /// The commands.
@@ -288,6 +317,10 @@ pub struct SyncArguments {
     #[arg(short = 'S', long, hide = true)]
     pub socket_path: Option<String>,
 
+    /// Options for every command.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+
     /// The other side: a mail location, or a command with its arguments
     #[arg(
         value_name = "DESTINATION",
@@ -365,10 +398,12 @@ mod tests {
     #[test]
     fn global_options_stand_on_either_side() {
         for arguments in [
-            ["dsync", "-Dv", "-o", "a=1", "-o", "b=2", "sync", "x"],
-            ["dsync", "sync", "-Dv", "-o", "a=1", "-o", "b=2", "x"],
+            &["dsync", "-Dv", "-o", "a=1", "-o", "b=2", "sync", "x"][..],
+            &["dsync", "sync", "-Dv", "-o", "a=1", "-o", "b=2", "x"],
+            &["dsync", "-D", "-o", "a=1", "sync", "-vo", "b=2", "--", "x"],
         ] {
-            let global = Cli::try_parse_from(arguments).unwrap().global;
+            let cli = Cli::try_parse_from(arguments).unwrap();
+            let global = cli.global_arguments();
             assert!(global.debug && global.verbose);
             assert_eq!(global.option, ["a=1", "b=2"], "{arguments:?}");
         }

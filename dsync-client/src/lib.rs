@@ -10,7 +10,7 @@ mod options;
 mod usage;
 pub mod values;
 
-pub use cli::{Action, Cli, SyncArguments, command};
+pub use cli::{Action, Cli, GlobalArguments, SyncArguments, command};
 pub use destination::{Destination, parse as parse_destination};
 pub use options::{OutputOptions, RunOptions};
 pub use usage::UsageError;

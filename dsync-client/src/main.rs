@@ -15,7 +15,7 @@ use std::{env, io};
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use dsync_client::{Action, Cli, OutputOptions, RunOptions};
+use dsync_client::{Action, Cli, GlobalArguments, OutputOptions, RunOptions};
 use dsync_config::{Login, Origin, Settings};
 use dsync_engine::Mode;
 
@@ -35,10 +35,11 @@ fn main() -> ExitCode {
             };
         }
     };
-    let output = OutputOptions::new(&cli.global);
+    let global = cli.global_arguments();
+    let output = OutputOptions::new(&global);
     let console = Console::new(output, env::var_os("NO_COLOR").is_some());
     console.install_logging();
-    match start(cli, output, &console) {
+    match start(cli, &global, output, &console) {
         Ok(code) => code.into(),
         Err(failure) => {
             console.error(&failure.message);
@@ -50,14 +51,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli, output: OutputOptions, console: &Console) -> Result<u8, Failure> {
+fn start(
+    cli: Cli,
+    global: &GlobalArguments,
+    output: OutputOptions,
+    console: &Console,
+) -> Result<u8, Failure> {
     let (mode, arguments, command) = match cli.action {
         Action::DsyncServer { arguments } => return Err(become_server(arguments)),
         Action::Backup(arguments) => (Mode::Backup, arguments, "backup"),
         Action::Sync(command) if command.one_way => (Mode::OneWay, command.common, "sync"),
         Action::Sync(command) => (Mode::TwoWay, command.common, "sync"),
     };
-    let mut settings = Settings::load(cli.global.config.as_deref(), &cli.global.option)?;
+    let mut settings = Settings::load(global.config.as_deref(), &global.option)?;
     if let Some(source) = &arguments.source {
         settings.set("mail_location", source, &Origin::Argument("--source"))?;
     }

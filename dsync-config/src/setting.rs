@@ -92,13 +92,24 @@ settings! {
         "PEM file with the certificate that a client shows.";
     SSL_CLIENT_KEY_FILE = "ssl_client_key_file", Kind::Text, "",
         "PEM file with its key.";
+    SSL_SERVER_CERT_FILE = "ssl_server_cert_file", Kind::Text, "",
+        "PEM file with the certificate of dsync-server listen, followed by those it depends on.";
+    SSL_SERVER_KEY_FILE = "ssl_server_key_file", Kind::Text, "",
+        "PEM file with its key.";
+    SSL_SERVER_CA_FILE = "ssl_server_ca_file", Kind::Text, "",
+        "PEM file with the authorities of clients, for auth_ssl_require_client_cert.";
+    AUTH_SSL_REQUIRE_CLIENT_CERT = "auth_ssl_require_client_cert", Kind::Boolean, "no",
+        "yes: clients of dsync-server listen need a certificate, besides the password.";
     SSL_MIN_PROTOCOL = "ssl_min_protocol", Kind::Choice(&["TLSv1.2", "TLSv1.3"]), "TLSv1.2",
         "Oldest version of TLS.";
 }
 
 /// Other spellings, of Dovecot 2.3, and what they mean here.
-const ALIASES: [(&str, &Setting); 3] = [
+const ALIASES: [(&str, &Setting); 6] = [
     ("doveadm_proxy_port", &DOVEADM_PORT),
+    ("ssl_ca", &SSL_SERVER_CA_FILE),
+    ("ssl_cert", &SSL_SERVER_CERT_FILE),
+    ("ssl_key", &SSL_SERVER_KEY_FILE),
     ("ssl_client_cert", &SSL_CLIENT_CERT_FILE),
     ("ssl_client_key", &SSL_CLIENT_KEY_FILE),
 ];

@@ -4,7 +4,7 @@ mod prefix;
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use prefix::{PrefixError, read_user_prefix};
 
@@ -16,10 +16,25 @@ pub fn command() -> clap::Command {
 /// The name of the command in doveadm.
 const SERVER_WORD: &str = "dsync-server";
 
+/// Seconds without progress after which a session is given up.
+const DEFAULT_TIMEOUT: u32 = 600;
+
+const LISTEN_EXAMPLES: &str = "\
+Clients log in with doveadm_password, which has to be set. tcps: speaks TLS from the first byte
+(ssl_server_cert_file, ssl_server_key_file); on tcp: a client may start it. A UNIX socket that only
+its owner can open (mode 0600, the default) needs no password. Sockets of systemd are used too; one
+with FileDescriptorName=tcps speaks TLS. Each session is a process of its own.
+
+Examples:
+  dsync-server listen tcps:*:4711
+  dsync-server listen tcp:127.0.0.1:4711 tcp:[::1]:4711 unix:/run/dsync/doveadm-server";
+
 const EXAMPLES: &str = "\
 It is not started by hand but by the other side:
   dsync sync ssh mail.example.org dsync-server -o mail_location=maildir:~/Maildir
   doveadm sync -u joe ssh mail.example.org dsync-server
+or listens, for dsync and for doveadm sync:
+  dsync-server -c /etc/dsync.toml listen tcps:*:4711 unix:/run/dsync/doveadm-server
 
 Exit codes: 0 done, 64 wrong usage, 65 impossible or damaged data, 67 unknown user,
   68 not found, 73 over quota or disk full, 75 failed, 77 no permission, 78 configuration";
@@ -34,16 +49,13 @@ Exit codes: 0 done, 64 wrong usage, 65 impossible or damaged data, 67 unknown us
     after_help = EXAMPLES,
     args_override_self = true,
     infer_long_args = true,
-    max_term_width = 100
+    max_term_width = 100,
+    disable_help_subcommand = true
 )]
 pub struct Cli {
-    /// Read settings from this TOML file
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// Set a setting, such as mail_location=maildir:~/Maildir; may be repeated
-    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
-    pub option: Vec<String>,
+    /// Options that count for listening too.
+    #[command(flatten)]
+    pub common: CommonArguments,
 
     /// Whose mail: fills in %u in settings and finds the home directory
     #[arg(short, long, value_name = "USER")]
@@ -53,22 +65,9 @@ pub struct Cli {
     #[arg(long, conflicts_with = "user")]
     pub remoteprefix: bool,
 
-    /// Give up when nothing was sent or received for this long
-    #[arg(short = 'T', long, value_name = "SECONDS", default_value_t = 600,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub timeout: u32,
-
     /// Append everything that is sent and received to this file
     #[arg(short, long, value_name = "PATH")]
     pub rawlog: Option<PathBuf>,
-
-    /// Say what is done
-    #[arg(short, long)]
-    pub verbose: bool,
-
-    /// Say everything
-    #[arg(short = 'D', long)]
-    pub debug: bool,
 
     /// Accepted for doveadm's sake: marks a run that nobody started by hand
     #[arg(short = 'U', long, hide = true)]
@@ -82,6 +81,87 @@ pub struct Cli {
     /// the one that doveadm appends to commands.
     #[arg(hide = true, num_args = 0..=2, value_parser = [SERVER_WORD])]
     pub ignored: Vec<String>,
+
+    /// What to do instead of serving one user on standard input and output.
+    #[command(subcommand)]
+    pub action: Option<Action>,
+}
+
+impl Cli {
+    /// The options that count for everything, from both places where they may stand.
+    pub fn common_arguments(&self) -> CommonArguments {
+        let mut common = self.common.clone();
+        if let Some(Action::Listen(arguments)) = &self.action {
+            common.add(&arguments.common);
+        }
+        common
+    }
+}
+
+/// Options for one session and for listening.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CommonArguments {
+    /// Read settings from this TOML file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set a setting, such as mail_location=maildir:~/Maildir; may be repeated
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
+    pub option: Vec<String>,
+
+    /// Give up when nothing was sent or received for this long (default 600)
+    #[arg(short = 'T', long, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: Option<u32>,
+
+    /// Say what is done
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Say everything
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+}
+
+impl CommonArguments {
+    /// Seconds without progress after which a session is given up.
+    pub fn timeout(&self) -> u32 {
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// Adds those that stand further to the right.
+    fn add(&mut self, more: &Self) {
+        self.config = more.config.clone().or(self.config.take());
+        self.option.extend(more.option.iter().cloned());
+        self.timeout = more.timeout.or(self.timeout);
+        self.verbose |= more.verbose;
+        self.debug |= more.debug;
+    }
+}
+
+/// What to do instead of serving one user on standard input and output.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// Listen for dsync and doveadm sync, with the doveadm protocol, until a signal comes
+    #[command(after_help = LISTEN_EXAMPLES)]
+    Listen(ListenArguments),
+}
+
+/// Arguments of `listen`.
+#[derive(Args, Clone, Debug)]
+pub struct ListenArguments {
+    /// Most sessions at one time
+    #[arg(long, value_name = "NUMBER", default_value_t = 100,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_sessions: u16,
+
+    /// Where: tcp:HOST:PORT, tcps:HOST:PORT or unix:PATH[:MODE]; * as HOST for all addresses
+    #[arg(value_name = "ADDRESS")]
+    pub addresses: Vec<String>,
+
+    /// Options for everything.
+    #[command(flatten)]
+    pub common: CommonArguments,
 }
 
 #[cfg(test)]
@@ -108,6 +188,7 @@ mod tests {
             &["doveadm", "dsync-server", "-o", "a=b", "-D"],
             &["doveadm", "-D", "dsync-server", "-ujoe", "dsync-server"],
             &["dsync-server", "--remoteprefix"],
+            &["dsync-server", "listen", "tcp:h:1", "unix:/x", "-c", "/x"],
         ] {
             Cli::try_parse_from(arguments).unwrap();
         }
@@ -123,6 +204,7 @@ mod tests {
             &["dsync-server", "-T", "0"],
             &["dsync-server", "-T", "x"],
             &["dsync-server", "-Z"],
+            &["dsync-server", "listen", "--max-sessions", "0"],
         ] {
             assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
         }

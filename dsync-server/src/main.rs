@@ -1,18 +1,27 @@
-//! The `dsync-server` command: parse, build, drive, report. Its stdout carries only the protocol.
+//! The `dsync-server` command: parse and dispatch. Its stdout carries only the protocol.
+
+mod failure;
+mod listen;
+mod stdio;
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use dsync_config::{AccountOptions, ConfigError, DSYNC_ALT_CHAR, HomeLock, Login, Settings, User};
-use dsync_engine::{Brain, Environment};
-use dsync_server::{Cli, PrefixError, read_user_prefix};
-use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
+use dsync_config::{
+    AUTH_SSL_REQUIRE_CLIENT_CERT, DOVEADM_PASSWORD, DOVEADM_PORT, SSL_MIN_PROTOCOL,
+    SSL_SERVER_CA_FILE, SSL_SERVER_CERT_FILE, SSL_SERVER_KEY_FILE, Setting, Settings,
+};
+use dsync_server::{Action, Cli, CommonArguments, ListenArguments};
+use dsync_transport::net::{TlsServer, TlsServerOptions, TlsVersion};
 use tracing::Level;
+
+use crate::failure::{Failure, say};
+use crate::listen::{Address, ChildOptions, ListenOptions};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -26,13 +35,10 @@ fn main() -> ExitCode {
             };
         }
     };
-    install_logging(&cli);
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        say("this is the other end of dsync and speaks its protocol, not to people; see --help");
-        return ExitCode::from(64);
-    }
-    match serve(&cli) {
-        Ok(session) => report(&session).into(),
+    let common = cli.common_arguments();
+    install_logging(&common);
+    match run(&cli, &common) {
+        Ok(code) => code.into(),
         Err(failure) => {
             say(&failure.message);
             failure.exit_code.into()
@@ -40,155 +46,107 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why nothing could be served: one line and an exit code.
-struct Failure {
-    message: String,
-    exit_code: u8,
-}
-
-impl Failure {
-    fn temporary(message: String) -> Self {
-        Self {
-            message,
-            exit_code: 75,
-        }
-    }
-}
-
-impl From<PrefixError> for Failure {
-    fn from(error: PrefixError) -> Self {
-        Self {
-            exit_code: error.exit_code(),
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self {
-            exit_code: error.exit_code(),
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::temporary(format!("cannot start: {error}"))
-    }
-}
-
-fn serve(cli: &Cli) -> Result<Session, Failure> {
+fn run(cli: &Cli, common: &CommonArguments) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let session = runtime.block_on(serve_stdio(cli));
+    let result = match &cli.action {
+        Some(Action::Listen(_)) if cli.user.is_some() || cli.remoteprefix => {
+            return Err(Failure::usage(
+                "clients name their users: listen without -u",
+            ));
+        }
+        Some(Action::Listen(arguments)) => {
+            let options = listen_options(common, arguments)?;
+            runtime.block_on(listen::listen(options)).map(|()| 0)
+        }
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            return Err(Failure::usage(
+                "this is the other end of dsync and speaks its protocol, not to people; see --help",
+            ));
+        }
+        None => runtime.block_on(stdio::serve(cli)),
+    };
     // A thread may hang in a read of stdin that nobody can interrupt.
     runtime.shutdown_background();
-    session
+    result
 }
 
-async fn serve_stdio(cli: &Cli) -> Result<Session, Failure> {
-    let stop = stop_signal(Hangup::Stop, leave_at_once)?;
-    tokio::pin!(stop);
-    let (mut stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
-    let timeout = Duration::from_secs(cli.timeout.into());
-    let mut user = cli.user.clone();
-    if cli.remoteprefix {
-        user = tokio::select! {
-            name = read_user_prefix(&mut stdin, timeout) => Some(name?),
-            signal = &mut stop => return Err(Failure::temporary(format!("stopped by {signal}"))),
-        };
+fn listen_options(
+    common: &CommonArguments,
+    arguments: &ListenArguments,
+) -> Result<ListenOptions, Failure> {
+    let settings = Settings::load(common.config.as_deref(), &common.option)?;
+    let mut addresses: Vec<Address> = Vec::new();
+    for text in &arguments.addresses {
+        let address = Address::parse(text, settings.number(&DOVEADM_PORT));
+        addresses.push(address.map_err(|reason| Failure::usage(format!("{text}: {reason}")))?);
     }
-    let brain = build(cli, user.as_deref())?;
-    let options = SessionOptions {
-        role: Role::Server,
-        peer_name: "local".to_owned(),
-        timeout,
-        rawlog: cli.rawlog.as_deref().and_then(open_rawlog),
-    };
-    Ok(drive(brain, stdin, stdout, options, stop).await)
+    Ok(ListenOptions {
+        addresses,
+        password: settings.text(&DOVEADM_PASSWORD).as_bytes().to_vec(),
+        tls: tls_server(&settings)?,
+        max_sessions: arguments.max_sessions.into(),
+        child: ChildOptions {
+            program: own_program()?,
+            arguments: session_arguments(common),
+            timeout: common.timeout(),
+        },
+    })
 }
 
-fn build(cli: &Cli, user: Option<&str>) -> Result<Brain, Failure> {
-    let settings = Settings::load(cli.config.as_deref(), &cli.option)?;
-    let login = Login {
-        user: env::var("USER").ok(),
-        home: env::var_os("HOME").map(PathBuf::from),
-    };
-    let user = User::find(user, &login, &settings)?;
-    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
-    let account = AccountOptions {
-        settings: &settings,
-        user: &user,
-        host_domain: &host_domain,
-        // The client has not said yet whether this side is the source or the destination.
-        create: true,
-        separator: None,
-    };
-    let open = account.open()?;
-    tracing::debug!("user {}, mail in {:?}", user.name, open.roots);
-    let unique = account.store_settings()?.unique();
-    let mut environment = Environment::new(host_domain.as_str(), move || unique.guid());
-    environment.missing_root = open.missing_root;
-    environment.user_lock = Some(Box::new(HomeLock::new(&user)));
-    environment.alt_char = settings
-        .text(&DSYNC_ALT_CHAR)
-        .bytes()
-        .next()
-        .unwrap_or(b'_');
-    Ok(Brain::server(open.account, environment))
+/// Found once, at the start: later the file may have been replaced by a newer one.
+fn own_program() -> Result<PathBuf, Failure> {
+    let called = env::args_os().next().map(PathBuf::from);
+    let absolute = called.filter(|path| path.is_absolute());
+    Ok(match absolute {
+        Some(path) => path,
+        None => env::current_exe()?,
+    })
 }
 
-/// The run goes on without it, as in Dovecot.
-fn open_rawlog(path: &Path) -> Option<Rawlog> {
-    Rawlog::open(path)
-        .map_err(|error| {
-            say(&format!(
-                "cannot open the raw log {}: {error}",
-                path.display()
-            ));
-        })
-        .ok()
-}
-
-/// Nothing is lost by it: every step of the stores is safe against a sudden end.
-#[expect(
-    clippy::exit,
-    reason = "the sender of the signal does not want to wait"
-)]
-fn leave_at_once(signal: &str) {
-    say(&format!(
-        "ended at once by a second signal ({signal}); run it again"
-    ));
-    std::process::exit(75);
-}
-
-/// Says what went wrong, unless the client knows and says it. What could be synced only in part
-/// does not change the exit code (`spec/brain-and-tree.md` 8).
-fn report(session: &Session) -> u8 {
-    for problem in &session.outcome.problems {
-        say(&problem.to_string());
+/// Sessions read the same settings, but need no password.
+fn session_arguments(common: &CommonArguments) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    if let Some(config) = &common.config {
+        arguments.extend(["-c".into(), config.into()]);
     }
-    match &session.outcome.error {
-        None => 0,
-        Some(error) => {
-            if !error.reported_by_peer && !session.told_peer {
-                say(&error.message);
-            }
-            error.class.exit_code()
-        }
+    let is_secret = |option: &str| option.trim_start().starts_with(DOVEADM_PASSWORD.name);
+    for option in common.option.iter().filter(|option| !is_secret(option)) {
+        arguments.extend(["-o".into(), option.into()]);
     }
+    arguments
 }
 
-/// A line for people. It is ignored if nobody listens.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "dsync-server: error: {text}");
+fn tls_server(settings: &Settings) -> Result<Option<TlsServer>, Failure> {
+    let path = |setting: &Setting| {
+        let text = settings.text(setting);
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    };
+    let Some(certificate) = path(&SSL_SERVER_CERT_FILE) else {
+        return Ok(None);
+    };
+    let needs_client = settings.is_on(&AUTH_SSL_REQUIRE_CLIENT_CERT);
+    let client_ca = path(&SSL_SERVER_CA_FILE).filter(|_| needs_client);
+    if needs_client && client_ca.is_none() {
+        return Err(Failure::config(
+            "auth_ssl_require_client_cert = yes needs the clients' authorities: set ssl_server_ca_file",
+        ));
+    }
+    Ok(Some(TlsServer::new(&TlsServerOptions {
+        // A file may hold both.
+        key: path(&SSL_SERVER_KEY_FILE).unwrap_or_else(|| certificate.clone()),
+        certificate,
+        client_ca,
+        min_version: match settings.text(&SSL_MIN_PROTOCOL) {
+            "TLSv1.3" => TlsVersion::V13,
+            _ => TlsVersion::V12,
+        },
+    })?))
 }
 
-fn install_logging(cli: &Cli) {
-    let level = match (cli.debug, cli.verbose) {
+fn install_logging(common: &CommonArguments) {
+    let level = match (common.debug, common.verbose) {
         (true, _) => Level::DEBUG,
         (false, true) => Level::INFO,
         (false, false) => Level::WARN,

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod diff;
 mod facts;
 pub mod imap;
+pub mod listener;
 mod side;
 mod world;
 

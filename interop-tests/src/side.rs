@@ -99,6 +99,13 @@ impl<'w> Side<'w> {
         }
     }
 
+    /// Adds settings to those of its Dovecot; later ones win.
+    pub fn add_settings(&self, settings: &str) -> Result<()> {
+        let config = self.dovecot_config() + settings;
+        self.world
+            .write(&format!("{}.conf", self.name), config.as_bytes())
+    }
+
     /// The name it was made with.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,7 +1,8 @@
 //! Every way to another side, with a real Dovecot at one end.
 
 use anyhow::{Context, Result, ensure};
-use interop_tests::daemon::Daemon;
+use interop_tests::daemon::{Daemon, PASSWORD, login_options};
+use interop_tests::listener::Listener;
 use interop_tests::{Run, Side, Version, World};
 
 fn message(subject: &str) -> Vec<u8> {
@@ -99,4 +100,61 @@ fn our_client_to_dovecot_23() -> Result<()> {
 #[test]
 fn our_client_to_dovecot_24() -> Result<()> {
     our_client_to_dovecot(Version::V24)
+}
+
+/// `doveadm sync` or `doveadm backup`, with the doveadm settings for ports of these tests.
+fn dovecot_client(side: &Side<'_>, arguments: &[&str]) -> Result<Run> {
+    let world = side.world();
+    let mut settings = format!(
+        "doveadm_password = {PASSWORD}\nssl = yes\nssl_client_ca_file = {}\n",
+        world.inside("ca.pem").display()
+    );
+    if world.version() == Version::V24 {
+        settings.push_str("ssl_server_cert_file =\nssl_server_key_file =\n");
+    }
+    side.add_settings(&settings)?;
+    side.dovecot_dsync(arguments[0], &arguments[1..])
+}
+
+fn dovecot_to_our_listener(version: Version) -> Result<()> {
+    let world = World::new(version)?;
+    let (a, b) = two_accounts(&world)?;
+    let listener = Listener::start(&world, &b)?;
+    let plain = format!("tcp:127.0.0.1:{}", listener.port);
+    dovecot_client(&a, &["sync", &plain])?.expect_code(0)?;
+    expect_synced(&a, &b, "tcp:")?;
+    a.save("INBOX", &message("two"))?;
+    dovecot_client(
+        &a,
+        &["sync", &format!("tcps:127.0.0.1:{}", listener.tls_port)],
+    )?
+    .expect_code(0)?;
+    expect_synced(&a, &b, "tcps:")?;
+    b.save("INBOX", &message("three"))?;
+    dovecot_client(&a, &["backup", &plain])?.expect_code(0)?;
+    expect_synced(&a, &b, "backup")
+}
+
+#[test]
+fn dovecot_23_to_our_listener() -> Result<()> {
+    dovecot_to_our_listener(Version::V23)
+}
+
+#[test]
+fn dovecot_24_to_our_listener() -> Result<()> {
+    dovecot_to_our_listener(Version::V24)
+}
+
+#[test]
+fn our_client_to_our_listener() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, b) = two_accounts(&world)?;
+    let listener = Listener::start(&world, &b)?;
+    let options = login_options(&world);
+    let run = |destination: &str| our_client(&a, &options, "b", &["sync", destination]);
+    run(&format!("tcp:127.0.0.1:{}", listener.port))?.expect_code(0)?;
+    expect_synced(&a, &b, "tcp:")?;
+    a.save("INBOX", &message("two"))?;
+    run(&format!("tcps:localhost:{}", listener.tls_port))?.expect_code(0)?;
+    expect_synced(&a, &b, "tcps:")
 }

@@ -105,10 +105,3 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s q -l quiet -d 'Sa
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l no-progress -d 'No progress bar, also on a terminal'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s h -l help -d 'Print help'
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -s c -l config -d 'Read settings from this TOML file' -r -F
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -s v -l verbose -d 'Say what is done: one line for each mailbox'
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -s D -l debug -d 'Say everything, on both sides'
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -s q -l quiet -d 'Say nothing but errors'
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -l json -d 'Print the result as one JSON object on stdout'
-complete -c dsync -n "__fish_dsync_using_subcommand dsync-server" -l no-progress -d 'No progress bar, also on a terminal'

@@ -3,7 +3,9 @@
 mod channel;
 mod client;
 mod error;
+mod server;
 
 pub use channel::{LogSink, MainChannel};
 pub use client::{Connection, Login, Road, connect};
 pub use error::ConnectError;
+pub use server::{Gate, GateError, Guest, Sender, admit};
