@@ -55,6 +55,17 @@ impl AttributeDict {
         self.path.is_some()
     }
 
+    /// Fails if there is none.
+    pub(crate) fn require(&self) -> Result<()> {
+        if self.is_enabled() {
+            return Ok(());
+        }
+        Err(StorageError::new(
+            MailErrorClass::NotPossible,
+            "attributes cannot be kept: mail_attribute_dict is not set",
+        ))
+    }
+
     /// Names of all attributes of a mailbox that users may see, private ones first.
     pub fn list(&self, mailbox: Guid) -> Result<Vec<AttributeName>> {
         let Some(path) = &self.path else {

@@ -1,6 +1,6 @@
 //! An open mailbox.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,26 +194,13 @@ pub trait Mailbox: Send {
         let Some(mut message) = self.open_message(uid)? else {
             return Ok(None);
         };
-        let mut size = 0_u64;
-        let mut buffer = [0; 16 * 1024];
-        let mut last = 0;
-        loop {
-            let read = message.body.read(&mut buffer).map_err(|error| {
-                crate::StorageError::new(
-                    dsync_proto::types::MailErrorClass::Temporary,
-                    format!("cannot read message UID={uid} of {}: {error}", self.name()),
-                )
-            })?;
-            if read == 0 {
-                return Ok(Some(size));
-            }
-            for line_end in buffer[..read].find_iter(b"\n") {
-                let before = line_end.checked_sub(1).map_or(last, |index| buffer[index]);
-                size += u64::from(before != b'\r');
-            }
-            size += read as u64;
-            last = buffer[read - 1];
-        }
+        let size = count_virtual_size(&mut message.body).map_err(|error| {
+            crate::StorageError::new(
+                dsync_proto::types::MailErrorClass::Temporary,
+                format!("cannot read message UID={uid} of {}: {error}", self.name()),
+            )
+        })?;
+        Ok(Some(size))
     }
 
     /// Received date in seconds since the epoch; `None` if it was expunged meanwhile.
@@ -270,4 +257,23 @@ pub trait Mailbox: Send {
     /// reassigned UIDs. On an error the saves of this transaction are rolled back. The snapshot
     /// is taken anew.
     fn commit(&mut self) -> Result<CommitReport>;
+}
+
+/// Size of a body with CRLF line ends.
+pub(crate) fn count_virtual_size(body: &mut dyn Read) -> io::Result<u64> {
+    let mut size = 0_u64;
+    let mut buffer = [0; 16 * 1024];
+    let mut last = 0;
+    loop {
+        let read = body.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(size);
+        }
+        for line_end in buffer[..read].find_iter(b"\n") {
+            let before = line_end.checked_sub(1).map_or(last, |index| buffer[index]);
+            size += u64::from(before != b'\r');
+        }
+        size += read as u64;
+        last = buffer[read - 1];
+    }
 }

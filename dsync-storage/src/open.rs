@@ -2,6 +2,7 @@
 
 use dsync_proto::types::MailErrorClass;
 
+use crate::dbox::DboxStore;
 use crate::location::{Driver, Location};
 use crate::maildir::MaildirStore;
 use crate::{Namespace, Result, StorageError, Store, StoreSettings};
@@ -19,7 +20,8 @@ pub fn open_store(
 ) -> Result<Box<dyn Store>> {
     match location.driver {
         Driver::Maildir => Ok(Box::new(MaildirStore::open(location, namespace, settings)?)),
-        Driver::Sdbox | Driver::Mdbox | Driver::Mbox => Err(StorageError::new(
+        Driver::Sdbox => Ok(Box::new(DboxStore::open(location, namespace, settings)?)),
+        Driver::Mdbox | Driver::Mbox => Err(StorageError::new(
             MailErrorClass::NotPossible,
             format!(
                 "mail format {} is not supported yet: {}",

@@ -18,7 +18,14 @@ pub(crate) const TRASH: &str = "..DOVECOT-TRASHED";
 /// The same with `DIRNAME` and `MAILBOXDIR`.
 pub(crate) const TRASH_WITH_MAILBOXDIR: &str = "..DOVECOT-TrasH";
 
-/// Directories of a Maildir store. All decisions here are about paths; only the modes of new
+/// Directory of a dbox mailbox's files.
+const DBOX_MAILS: &str = "dbox-Mails";
+/// Directory of all dbox mailboxes below their root.
+const DBOX_MAILBOXES: &str = "mailboxes";
+/// Directory of the files that mdbox mailboxes share.
+const MDBOX_STORAGE: &str = "storage";
+
+/// Directories of a store. All decisions here are about paths; only the modes of new
 /// files are read from disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -30,6 +37,7 @@ pub(crate) struct Layout {
     private_index: Option<PathBuf>,
     control: Option<PathBuf>,
     volatile: Option<PathBuf>,
+    alt: Option<PathBuf>,
     subscriptions: String,
     list_index: String,
     directory_name: Option<String>,
@@ -46,20 +54,33 @@ impl Layout {
     /// `NotPossible` for layouts and options that we do not support.
     pub(crate) fn new(location: &Location, namespace: &Namespace) -> Result<Self> {
         let kind = location.layout_kind();
+        let is_dbox = matches!(location.driver, Driver::Sdbox | Driver::Mdbox);
         if matches!(kind, LayoutKind::Index | LayoutKind::None) {
-            return Err(StorageError::new(
-                MailErrorClass::NotPossible,
-                "LAYOUT=index and LAYOUT=none are not supported for Maildir; \
-                 use maildir++, fs or imapdir",
+            return Err(not_possible(
+                "LAYOUT=index and LAYOUT=none are not supported; use maildir++, fs or imapdir",
+            ));
+        }
+        if is_dbox && (kind != LayoutKind::Fs || location.inbox.is_some()) {
+            return Err(not_possible(
+                "for dbox only LAYOUT=fs without INBOX is supported",
+            ));
+        }
+        if is_dbox && location.index == IndexRoot::Memory {
+            return Err(not_possible(
+                "INDEX=MEMORY cannot be used with dbox: flags are kept in the index only",
             ));
         }
         if location.iterate_index {
-            return Err(StorageError::new(
-                MailErrorClass::NotPossible,
+            return Err(not_possible(
                 "ITERINDEX is not supported: mailboxes are listed from the mail directory",
             ));
         }
-        let in_root = location.inbox_in_root && namespace.inbox && kind != LayoutKind::ImapDir;
+        let in_root =
+            location.inbox_in_root && namespace.inbox && kind != LayoutKind::ImapDir && !is_dbox;
+        let or_dbox = |option: &Option<String>, name: &str| {
+            let default = is_dbox.then(|| name.to_owned());
+            option.clone().or(default)
+        };
         let default_inbox = in_root.then(|| location.root.clone());
         Ok(Self {
             driver: location.driver,
@@ -76,9 +97,10 @@ impl Layout {
             volatile: location.volatile.clone(),
             subscriptions: location.subscriptions.clone(),
             list_index: location.list_index.clone(),
-            directory_name: location.directory_name.clone(),
+            alt: location.alt.clone(),
+            directory_name: or_dbox(&location.directory_name, DBOX_MAILS),
             full_directory_name: location.full_directory_name,
-            mailbox_root: location.mailbox_root.clone(),
+            mailbox_root: or_dbox(&location.mailbox_root, DBOX_MAILBOXES),
             no_noselect: location.no_noselect,
         })
     }
@@ -96,8 +118,8 @@ impl Layout {
             utf8: location.utf8,
             broken_char: location.broken_char,
             list_escape: settings.list_escape,
-            directory_name: location.directory_name.clone(),
-            reserves_message_dirs: self.is_fs() && location.directory_name.is_none(),
+            directory_name: self.directory_name.clone(),
+            reserves_message_dirs: self.is_fs() && self.directory_name.is_none(),
             flat: !self.is_fs(),
         }
     }
@@ -154,6 +176,27 @@ impl Layout {
         roots
     }
 
+    /// The driver of the location.
+    pub(crate) fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Root of the alternative storage (`ALT`).
+    pub(crate) fn alt(&self) -> Option<&Path> {
+        self.alt.as_deref()
+    }
+
+    /// Directory of the files that mdbox mailboxes share, and the alternative one.
+    pub(crate) fn storage(&self) -> (PathBuf, Option<PathBuf>) {
+        let alt = self.alt.as_ref().map(|alt| alt.join(MDBOX_STORAGE));
+        (self.root.join(MDBOX_STORAGE), alt)
+    }
+
+    /// Directory of the index of these files.
+    pub(crate) fn map_index(&self) -> PathBuf {
+        self.index_root().unwrap_or(&self.root).join(MDBOX_STORAGE)
+    }
+
     /// File of the subscriptions.
     pub(crate) fn subscriptions(&self) -> PathBuf {
         self.control_root().join(&self.subscriptions)
@@ -167,6 +210,10 @@ impl Layout {
     /// Whether an entry of the list root is a file or directory of the store itself.
     pub(crate) fn is_own_file(&self, entry: &OsStr) -> bool {
         let path = self.list_root().join(entry);
+        if self.mailbox_root.is_some() {
+            return self.other_roots().contains(&path.as_path())
+                || self.volatile.as_ref() == Some(&path);
+        }
         entry == OsStr::new(&self.subscriptions)
             || [TRASH, TRASH_WITH_MAILBOXDIR]
                 .map(OsStr::new)
@@ -181,10 +228,15 @@ impl Layout {
         if self.is_maildir_plus_plus() {
             return false;
         }
+        if self.mailbox_root.is_some() && self.other_roots().is_empty() {
+            return false;
+        }
         let separator = if self.is_fs() { '/' } else { '\0' };
         let mut parts = split(storage, separator);
         let top = parts.next().unwrap_or_default();
-        let beside_mail = self.directory_name.is_none() && self.is_fs();
+        // Index files lie beside children there.
+        let apart = self.directory_name.is_some() && self.other_roots().is_empty();
+        let beside_mail = !apart && self.is_fs();
         self.is_own_file(OsStr::from_bytes(top))
             || is_store_file(top)
             || (beside_mail && parts.any(is_store_file))
@@ -264,6 +316,15 @@ impl Layout {
         }
     }
 
+    /// Directory of a mailbox's messages in the alternative storage.
+    fn alt_dir(&self, alt: &Path, storage: &[u8]) -> PathBuf {
+        let dir = self.name_dir_in(alt, storage);
+        match &self.directory_name {
+            Some(name) => dir.join(name),
+            None => dir,
+        }
+    }
+
     /// All paths of a mailbox.
     pub(crate) fn paths(&self, storage: &[u8], name: &str) -> MailboxPaths {
         let box_dir = self.box_dir(storage);
@@ -295,6 +356,7 @@ impl Layout {
             private_seen: self.private_index.is_some()
                 || (separate_index && box_dir.join("dovecot-shared").exists()),
             is_inbox: storage == b"INBOX",
+            alt_dir: self.alt.as_ref().map(|alt| self.alt_dir(alt, storage)),
             modes: self.modes(storage),
             box_dir,
         }
@@ -321,6 +383,7 @@ impl Layout {
     /// in the root's `tmp`, or, where that is no reserved name, beside the mailboxes.
     pub(crate) fn trash(&self) -> PathBuf {
         match (&self.directory_name, &self.mailbox_root) {
+            _ if matches!(self.driver, Driver::Sdbox | Driver::Mdbox) => self.root.join("trash"),
             _ if !self.is_fs() => self.root.join(TRASH),
             (None, None) => self.root.join("tmp").join("dsync-trash"),
             (_, Some(_)) => self.root.join(TRASH_WITH_MAILBOXDIR),
@@ -363,6 +426,10 @@ fn is_store_file(name: &[u8]) -> bool {
         b"dovecot-uidvalidity",
     ];
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn not_possible(why: &str) -> StorageError {
+    StorageError::new(MailErrorClass::NotPossible, why)
 }
 
 fn sha1_hex(bytes: &[u8]) -> String {

@@ -1,8 +1,11 @@
 //! Where the parts of one mailbox lie (`spec/maildir.md` 2).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::lock::FileLock;
 use crate::permissions::CreateModes;
+use crate::{Result, StorageError, StoreSettings};
 
 /// Paths of one mailbox, and what else the store knows about it. Made by the store, used by the
 /// mailbox.
@@ -24,6 +27,8 @@ pub(crate) struct MailboxPaths {
     pub(crate) sync_lock: Option<PathBuf>,
     /// `\Seen` is kept in the index only, never in file names (`spec/maildir.md` 6).
     pub(crate) private_seen: bool,
+    /// Directory of messages in the alternative storage (dbox with `ALT`).
+    pub(crate) alt_dir: Option<PathBuf>,
     /// It is the INBOX of its namespace.
     pub(crate) is_inbox: bool,
     /// Mode and group for new files and directories in it.
@@ -39,6 +44,24 @@ impl MailboxPaths {
     /// The UID list.
     pub(crate) fn uidlist(&self) -> PathBuf {
         self.control_dir.join("dovecot-uidlist")
+    }
+
+    /// Takes the lock that keeps other sync runs from this mailbox; `None` without index files.
+    pub(crate) fn lock_for_sync(
+        &self,
+        settings: &StoreSettings,
+        timeout: Duration,
+    ) -> Result<Option<FileLock>> {
+        let Some(path) = &self.sync_lock else {
+            return Ok(None);
+        };
+        let timeout = settings.lock_timeout(timeout);
+        let lock = FileLock::acquire(path, &self.modes, settings.lock_method, timeout);
+        lock.map(Some).map_err(|error| {
+            let name = &self.name;
+            let text = format!("Failed to lock mailbox {name} for dsyncing: {error}");
+            StorageError::new(error.class, text)
+        })
     }
 
     /// Directories of this mailbox beside its box directory, each once.

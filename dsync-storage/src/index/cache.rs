@@ -29,6 +29,8 @@ const MAX_CHAIN: usize = 256;
 const MAX_RECORD: usize = 1 << 20;
 /// Enough for most records.
 const FIRST_READ: usize = 1024;
+/// Field with the saved date.
+pub(crate) const NAME_OF_SAVED_DATE: &str = "date.save";
 /// Field size in the list: each record says it.
 const VARIABLE_SIZE: u32 = u32::MAX;
 
@@ -78,11 +80,14 @@ impl SavedDates {
 
 /// A cache with its newest list of fields.
 #[derive(Debug)]
-struct Cache {
-    file: File,
-    index_id: u32,
-    file_seq: u32,
-    fields: Vec<CacheField>,
+pub(crate) struct Cache {
+    pub(crate) file: File,
+    pub(crate) index_id: u32,
+    pub(crate) file_seq: u32,
+    pub(crate) fields: Vec<CacheField>,
+    /// The newest list of fields as it is on disk, and where it is.
+    pub(crate) field_header: Vec<u8>,
+    pub(crate) field_header_offset: u32,
     /// Data size of each field.
     sizes: Vec<u32>,
 }
@@ -95,12 +100,17 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        Self::of(file)
+    }
+
+    /// The same for an open file.
+    pub(crate) fn of(file: File) -> io::Result<Option<Self>> {
         let header = read_at(&file, 0, 32)?;
         let (Some([1, _, 1, _]), Some(first)) = (array_at(&header, 0), array_at(&header, 28))
         else {
             return Ok(None);
         };
-        let Some(list) = newest_field_header(&file, decode_offset(first))? else {
+        let Some((offset, list)) = newest_field_header(&file, decode_offset(first))? else {
             return Ok(None);
         };
         let number = |at| u32_at(&header, at).unwrap_or(0);
@@ -110,14 +120,17 @@ impl Cache {
             file,
             fields,
             sizes,
+            field_header: list,
+            field_header_offset: offset,
         }))
     }
 
-    fn saved_date_field(&self) -> Option<u32> {
+    /// Number of the field with the saved date.
+    pub(crate) fn saved_date_field(&self) -> Option<u32> {
         let position = self
             .fields
             .iter()
-            .position(|field| field.name == "date.save")?;
+            .position(|field| field.name == NAME_OF_SAVED_DATE)?;
         (self.sizes.get(position) == Some(&4)).then_some(position as u32)
     }
 
@@ -181,7 +194,7 @@ fn read_at(file: &File, offset: u32, size: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Follows the links to the newest field header.
-fn newest_field_header(file: &File, mut at: u32) -> io::Result<Option<Vec<u8>>> {
+fn newest_field_header(file: &File, mut at: u32) -> io::Result<Option<(u32, Vec<u8>)>> {
     for _ in 0..MAX_FIELD_HEADERS {
         let start = read_at(file, at, 8)?;
         let (Some(next), Some(size)) = (array_at(&start, 0), u32_at(&start, 4)) else {
@@ -190,7 +203,7 @@ fn newest_field_header(file: &File, mut at: u32) -> io::Result<Option<Vec<u8>>> 
         match decode_offset(next) {
             0 => {
                 let size = (size as usize).min(MAX_FIELD_HEADER);
-                return read_at(file, at, size).map(Some);
+                return Ok(Some((at, read_at(file, at, size)?)));
             }
             next => at = next,
         }

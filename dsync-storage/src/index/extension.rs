@@ -34,6 +34,27 @@ impl ExtensionSpec<'static> {
     pub const MAILDIR: Self = Self::header_only("maildir", 36, 0);
     /// When the mailbox was renamed: u32.
     pub const LAST_RENAME_STAMP: Self = Self::header_only("last-rename-stamp", 4, 0);
+    /// Identity of an sdbox mailbox: u32 rebuild count, GUID, u8 flags.
+    pub const DBOX_HDR: Self = Self::header_only("dbox-hdr", 24, 0);
+    /// Identity of an mdbox mailbox: u32 UIDVALIDITY of the map, GUID, u8 flags.
+    pub const MDBOX_HDR: Self = Self::header_only("mdbox-hdr", 24, 0);
+    /// Highest UID that may have a POP3 UIDL or order in its file: u32.
+    pub const HDR_POP3_UIDL: Self = Self::header_only("hdr-pop3-uidl", 4, 0);
+    /// Offset of a message's record in the cache: u32.
+    pub const CACHE: Self = Self::records_only("cache", 4, 4);
+    /// u32 map UID and u32 save date of an mdbox message.
+    pub const MDBOX: Self = Self::records_only("mdbox", 8, 4);
+    /// 128-bit GUID of an mdbox message.
+    pub const GUID: Self = Self::records_only("guid", 16, 1);
+    /// References to a stored message of an mdbox: u16.
+    pub const REF: Self = Self::records_only("ref", 2, 2);
+    /// Where a stored message of an mdbox is: u32 file id, offset and size.
+    pub const MAP: Self = Self {
+        name: "map",
+        header_size: 8,
+        record_size: 12,
+        record_align: 4,
+    };
     /// Sum of the virtual sizes; cleared before an expunge.
     pub const HDR_VSIZE: Self = Self::header_only("hdr-vsize", 16, 8);
     /// Modseqs per message.
@@ -43,6 +64,15 @@ impl ExtensionSpec<'static> {
         record_size: 8,
         record_align: 8,
     };
+
+    const fn records_only(name: &'static str, record_size: u16, record_align: u16) -> Self {
+        Self {
+            name,
+            header_size: 0,
+            record_size,
+            record_align,
+        }
+    }
 
     const fn header_only(name: &'static str, header_size: u32, record_align: u16) -> Self {
         Self {

@@ -82,6 +82,11 @@ impl Files {
         self.with(".cache")
     }
 
+    /// A cache under construction, and a lock that keeps others from making one.
+    pub(crate) fn cache_new(&self) -> PathBuf {
+        self.with(".cache.lock")
+    }
+
     /// Creates a file that must not exist, with mode and group after the folder.
     pub(crate) fn create(&self, path: &Path) -> Result<File> {
         let error = |error: io::Error| StorageError::io("create", path, &error);

@@ -20,6 +20,14 @@ pub(crate) fn decode_offset(bytes: [u8; 4]) -> u32 {
         * 4
 }
 
+/// Numbers one behind the other.
+pub(crate) fn encode_u32s(numbers: &[u32]) -> Vec<u8> {
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect()
+}
+
 /// Rounds up to a multiple of 4.
 pub(crate) fn pad4(size: usize) -> usize {
     size.next_multiple_of(4)

@@ -29,6 +29,7 @@
 mod apply;
 mod apply_extensions;
 mod cache;
+mod cache_write;
 mod damage;
 mod dump;
 mod encode;

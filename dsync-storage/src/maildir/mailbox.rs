@@ -185,17 +185,11 @@ impl Mailbox for MaildirMailbox {
     }
 
     fn lock_for_sync(&mut self, timeout: Duration) -> Result<()> {
-        if let (Some(path), None) = (&self.disk.paths.sync_lock, &self.sync_lock) {
-            let settings = &self.disk.settings;
-            let timeout = settings.lock_timeout(timeout);
-            let lock =
-                FileLock::acquire(path, &self.disk.paths.modes, settings.lock_method, timeout)
-                    .map_err(|error| {
-                        let name = &self.disk.paths.name;
-                        let text = format!("Failed to lock mailbox {name} for dsyncing: {error}");
-                        StorageError::new(error.class, text)
-                    })?;
-            self.sync_lock = Some(lock);
+        if self.sync_lock.is_none() {
+            self.sync_lock = self
+                .disk
+                .paths
+                .lock_for_sync(&self.disk.settings, timeout)?;
         }
         Ok(())
     }
@@ -368,12 +362,7 @@ impl Mailbox for MaildirMailbox {
 
     fn set_attribute(&mut self, name: &AttributeName, data: Option<AttributeData>) -> Result<()> {
         self.writable()?;
-        if !self.attributes.is_enabled() {
-            return Err(StorageError::new(
-                MailErrorClass::NotPossible,
-                "attributes cannot be kept: mail_attribute_dict is not set",
-            ));
-        }
+        self.attributes.require()?;
         self.pending.changes.attributes.push((name.clone(), data));
         Ok(())
     }

@@ -1,0 +1,113 @@
+//! Identity of a mailbox in its index, and whether the index can be trusted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dsync_proto::types::{Guid, MailErrorClass};
+
+use crate::index::{
+    ExtensionSpec, HeaderField, Index, IndexSettings, IndexState, Origin, Transaction,
+};
+use crate::location::Driver;
+use crate::{MailboxIdentity, Result, StorageError, StoreSettings};
+
+/// Names of the index files begin so.
+pub(super) const INDEX_PREFIX: &str = "dovecot.index";
+/// Longest wait for the lock of an index log.
+pub(super) const INDEX_LOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// Where the GUID is in the extension.
+const GUID_OFFSET: usize = 4;
+/// Where the flags about POP3 fields are.
+pub(super) const FLAGS_OFFSET: usize = 20;
+/// Index flag: records were lost in a repair; message files must be looked at.
+const FSCKD: u32 = 4;
+
+/// The extension that holds the identity.
+pub(super) fn header_spec(driver: Driver) -> ExtensionSpec<'static> {
+    match driver {
+        Driver::Mdbox => ExtensionSpec::MDBOX_HDR,
+        Driver::Sdbox | Driver::Maildir | Driver::Mbox => ExtensionSpec::DBOX_HDR,
+    }
+}
+
+/// How indexes of dbox are kept.
+pub(super) fn index_settings(settings: &StoreSettings) -> IndexSettings {
+    IndexSettings {
+        fsync: settings.fsync,
+        lock_method: settings.lock_method,
+        is_truth: true,
+        ..IndexSettings::default()
+    }
+}
+
+/// Opens the index of a mailbox.
+pub(super) fn open_index(dir: &Path, settings: &StoreSettings) -> Result<Index> {
+    Index::open(dir, INDEX_PREFIX, index_settings(settings))
+}
+
+/// GUID of the mailbox; zero if it has none yet.
+pub(super) fn guid_of(state: &IndexState, driver: Driver) -> Guid {
+    let bytes = state.extension(header_spec(driver).name).and_then(|known| {
+        let bytes = known.header.get(GUID_OFFSET..GUID_OFFSET + 16)?;
+        bytes.first_chunk::<16>().copied()
+    });
+    bytes.map_or(Guid::ZERO, Guid)
+}
+
+/// Identity of the mailbox, if it has one.
+pub(super) fn identity_of(state: &IndexState, driver: Driver) -> Option<MailboxIdentity> {
+    let identity = MailboxIdentity {
+        guid: guid_of(state, driver),
+        uid_validity: state.header().uid_validity(),
+        uid_next: state.header().next_uid(),
+    };
+    (!identity.guid.is_zero() && identity.uid_validity != 0).then_some(identity)
+}
+
+/// Gives the mailbox this GUID.
+pub(super) fn set_guid(transaction: &mut Transaction, driver: Driver, guid: Guid) {
+    transaction.set_extension_header(header_spec(driver), GUID_OFFSET as u32, &guid.0);
+}
+
+/// The records that make a mailbox (`spec/dbox.md` 6). `map`: UIDVALIDITY of the map (mdbox).
+pub(super) fn first_records(
+    driver: Driver,
+    guid: Guid,
+    uid_validity: u32,
+    map: u32,
+    is_inbox: bool,
+) -> Transaction {
+    let mut first = Transaction::new(Origin::FACT);
+    let mut header = [0; 24];
+    header[..4].copy_from_slice(&map.to_le_bytes());
+    header[GUID_OFFSET..GUID_OFFSET + 16].copy_from_slice(&guid.0);
+    first.set_extension_header(header_spec(driver), 0, &header);
+    if is_inbox {
+        first.set_extension_header(ExtensionSpec::HDR_POP3_UIDL, 0, &[0; 4]);
+    }
+    first.set_uid_validity(uid_validity);
+    first.enable_modseqs();
+    first
+}
+
+/// Refuses an index that does not tell which messages there are.
+pub(super) fn check(index: &Index, mailbox: &str) -> Result<()> {
+    let state = index.state();
+    let fsckd = state.header().get(HeaderField::Flags) & FSCKD != 0;
+    if index.needs_rebuild() || fsckd {
+        return Err(StorageError::new(
+            MailErrorClass::InvalidData,
+            format!(
+                "the index of mailbox {mailbox} is damaged, and flags are kept in it only: \
+                 run `doveadm force-resync` for this mailbox"
+            ),
+        ));
+    }
+    if state.is_deleted() {
+        return Err(StorageError::new(
+            MailErrorClass::NotFound,
+            format!("Mailbox was deleted under us: {mailbox}"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! sdbox and mdbox as Dovecot uses them (`spec/dbox.md`).
+//!
+//! In both the index is the mailbox: UIDs, flags and identity are nowhere else. Message files
+//! hold bodies, GUIDs and dates.
+//!
+//! * bytes: `format` and `message` – what stands in message files, `compression`;
+//! * mailboxes: `mailbox` – what both formats share, behind [`bodies::Bodies`]; `single` – one
+//!   file for each message;
+//! * the list of mailboxes: `store`, `create`, `delete`.
+
+mod bodies;
+mod commit;
+mod compression;
+mod create;
+mod delete;
+mod format;
+mod identity;
+mod mailbox;
+mod message;
+mod single;
+mod single_commit;
+mod store;
+mod unfinished;
+
+pub(crate) use store::DboxStore;
