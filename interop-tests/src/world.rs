@@ -1,6 +1,6 @@
 //! Where a Dovecot and our programs run.
 
-use std::os::unix::fs::lchown;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -175,6 +175,13 @@ pub fn own_all(path: &Path) -> Result<()> {
 }
 
 fn own(path: &Path) -> Result<()> {
+    // Even without effect it would change the change time, which dates some messages.
+    let owned = path
+        .symlink_metadata()
+        .is_ok_and(|data| (data.uid(), data.gid()) == (MAIL_UID, MAIL_UID));
+    if owned {
+        return Ok(());
+    }
     lchown(path, Some(MAIL_UID), Some(MAIL_UID))
         .with_context(|| format!("cannot chown {}", path.display()))
 }

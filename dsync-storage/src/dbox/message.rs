@@ -32,8 +32,6 @@ pub(super) struct StoredMessage {
     body: u64,
     stored_size: u64,
     pub(super) metadata: Metadata,
-    /// Where it ends.
-    pub(super) end: u64,
 }
 
 impl MessageFile {
@@ -59,11 +57,6 @@ impl MessageFile {
         })
     }
 
-    /// The file itself.
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// The message whose header is at this offset.
     pub(super) fn message_at(&self, offset: u64) -> Result<StoredMessage> {
         let fail = |why| damaged(&self.path, offset, why);
@@ -80,13 +73,12 @@ impl MessageFile {
             let lines = bytes
                 .strip_prefix(METADATA_MAGIC)
                 .ok_or_else(|| fail("metadata header has bad magic value"))?;
-            if let Some((metadata, length)) = Metadata::parse(lines) {
+            if let Some((metadata, _)) = Metadata::parse(lines) {
                 return Ok(StoredMessage {
                     file: self.clone(),
                     body,
                     stored_size,
                     metadata,
-                    end: magic + (METADATA_MAGIC.len() + length) as u64,
                 });
             }
             if bytes.len() < limit || limit >= MAX_METADATA {

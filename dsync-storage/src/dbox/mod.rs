@@ -22,4 +22,7 @@ mod single_commit;
 mod store;
 mod unfinished;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use store::DboxStore;

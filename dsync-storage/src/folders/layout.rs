@@ -22,8 +22,6 @@ pub(crate) const TRASH_WITH_MAILBOXDIR: &str = "..DOVECOT-TrasH";
 const DBOX_MAILS: &str = "dbox-Mails";
 /// Directory of all dbox mailboxes below their root.
 const DBOX_MAILBOXES: &str = "mailboxes";
-/// Directory of the files that mdbox mailboxes share.
-const MDBOX_STORAGE: &str = "storage";
 
 /// Directories of a store. All decisions here are about paths; only the modes of new
 /// files are read from disk.
@@ -176,25 +174,9 @@ impl Layout {
         roots
     }
 
-    /// The driver of the location.
-    pub(crate) fn driver(&self) -> Driver {
-        self.driver
-    }
-
     /// Root of the alternative storage (`ALT`).
     pub(crate) fn alt(&self) -> Option<&Path> {
         self.alt.as_deref()
-    }
-
-    /// Directory of the files that mdbox mailboxes share, and the alternative one.
-    pub(crate) fn storage(&self) -> (PathBuf, Option<PathBuf>) {
-        let alt = self.alt.as_ref().map(|alt| alt.join(MDBOX_STORAGE));
-        (self.root.join(MDBOX_STORAGE), alt)
-    }
-
-    /// Directory of the index of these files.
-    pub(crate) fn map_index(&self) -> PathBuf {
-        self.index_root().unwrap_or(&self.root).join(MDBOX_STORAGE)
     }
 
     /// File of the subscriptions.

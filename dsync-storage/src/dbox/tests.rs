@@ -1,0 +1,263 @@
+//! What stays behind when a writer is killed, and stores that are damaged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dsync_proto::types::{Flags, Guid, MailErrorClass, Uid};
+use tempfile::TempDir;
+
+use super::identity::{INDEX_LOCK_TIMEOUT, open_index};
+use super::unfinished::Unfinished;
+use crate::index::{Index, Origin, Transaction};
+use crate::location::{Location, Variables};
+use crate::permissions::CreateModes;
+use crate::{Created, Mailbox, Namespace, OpenMode, SaveMessage, Store, StoreSettings, open_store};
+
+struct Account {
+    home: TempDir,
+    options: &'static str,
+}
+
+impl Account {
+    fn new(options: &'static str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self { home, options }
+    }
+
+    fn settings() -> StoreSettings {
+        StoreSettings {
+            fsync: crate::settings::Fsync::Never,
+            ..StoreSettings::default()
+        }
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        let variables = Variables {
+            home: Some(self.home.path().to_owned()),
+            ..Variables::default()
+        };
+        let text = format!("sdbox:~/mail{}", self.options);
+        let location = Location::parse(&text, &variables).unwrap();
+        open_store(&location, Namespace::default(), &Self::settings()).unwrap()
+    }
+
+    fn mailbox(&self) -> Box<dyn Mailbox> {
+        let mut store = self.open();
+        store.create_mailbox("INBOX", None, None).unwrap();
+        let mut mailbox = store.open("INBOX", OpenMode::Write).unwrap();
+        mailbox.refresh().unwrap();
+        mailbox
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.home.path().join("mail/mailboxes/INBOX/dbox-Mails")
+    }
+
+    fn index(&self) -> Index {
+        open_index(&self.dir(), &Self::settings()).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        files(&self.dir())
+    }
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let names = crate::folders::list::entries(dir).unwrap();
+    let names = names.into_iter().map(|name| name.into_string().unwrap());
+    names.filter(|name| !name.starts_with("dovecot.")).collect()
+}
+
+fn message(uid: Uid) -> SaveMessage {
+    SaveMessage {
+        uid,
+        guid: format!("guid-{uid}").as_str().into(),
+        flags: Flags::RECENT,
+        keywords: Vec::new(),
+        min_modseq: 0,
+        min_pvt_modseq: 0,
+        received_date: 1_000_000_000,
+        saved_date: 0,
+        pop3_uidl: "".into(),
+        pop3_order: 0,
+    }
+}
+
+fn save(mailbox: &mut dyn Mailbox, uids: &[Uid]) -> Vec<(Uid, Uid)> {
+    for uid in uids {
+        mailbox.save_begin(message(*uid)).unwrap();
+        mailbox.save_write(b"Subject: x\n\nbody\n").unwrap();
+        mailbox.save_finish().unwrap();
+    }
+    mailbox.commit().unwrap().moved
+}
+
+fn uids(mailbox: &mut dyn Mailbox) -> Vec<Uid> {
+    let table = mailbox.messages().unwrap();
+    table.iter().map(|message| message.uid).collect()
+}
+
+fn journal(account: &Account, guid: Guid, uids: &[Uid]) {
+    Unfinished::new(&account.dir())
+        .write(guid, uids, &CreateModes::default(), false)
+        .unwrap();
+}
+
+#[test]
+fn files_of_a_killed_save_go() {
+    let account = Account::new("");
+    let mut mailbox = account.mailbox();
+    save(mailbox.as_mut(), &[1, 2]);
+    let guid = mailbox.status().unwrap().guid;
+    for uid in [3, 4] {
+        fs::copy(
+            account.dir().join("u.1"),
+            account.dir().join(format!("u.{uid}")),
+        )
+        .unwrap();
+    }
+    journal(&account, guid, &[2, 3, 4]);
+    assert!(save(mailbox.as_mut(), &[3]).is_empty());
+    assert_eq!(uids(mailbox.as_mut()), [1, 2, 3]);
+    assert_eq!(account.files(), ["u.1", "u.2", "u.3"]);
+}
+
+#[test]
+fn files_of_a_killed_expunge_go() {
+    let account = Account::new("");
+    let mut mailbox = account.mailbox();
+    save(mailbox.as_mut(), &[1, 2]);
+    let guid = mailbox.status().unwrap().guid;
+    journal(&account, guid, &[1]);
+    let mut transaction = Transaction::new(Origin::FACT);
+    transaction.expunge(1, Guid::ZERO);
+    let mut index = account.index();
+    let mut locked = index.lock(INDEX_LOCK_TIMEOUT).unwrap();
+    locked.append(&transaction).unwrap();
+    drop(locked);
+    assert_eq!(uids(account.mailbox().as_mut()), [2]);
+    assert_eq!(account.files(), ["u.2"]);
+}
+
+#[test]
+fn a_journal_of_another_mailbox_says_nothing() {
+    let account = Account::new("");
+    save(account.mailbox().as_mut(), &[1]);
+    fs::copy(account.dir().join("u.1"), account.dir().join("u.9")).unwrap();
+    journal(&account, Guid([1; 16]), &[1, 9]);
+    assert_eq!(uids(account.mailbox().as_mut()), [1]);
+    assert_eq!(account.files(), ["u.1", "u.9"]);
+}
+
+#[test]
+fn files_that_nobody_knows_are_never_touched() {
+    let account = Account::new("");
+    let mut mailbox = account.mailbox();
+    save(mailbox.as_mut(), &[1]);
+    for uid in [2, 7] {
+        fs::write(account.dir().join(format!("u.{uid}")), "somebody's mail").unwrap();
+    }
+    assert_eq!(save(mailbox.as_mut(), &[2, 3]), [(2, 8), (3, 9)]);
+    assert_eq!(uids(mailbox.as_mut()), [1, 8, 9]);
+    for uid in [2, 7] {
+        let text = fs::read(account.dir().join(format!("u.{uid}"))).unwrap();
+        assert_eq!(text, b"somebody's mail");
+    }
+}
+
+#[test]
+fn requests_of_others_are_carried_out() {
+    let account = Account::new("");
+    save(account.mailbox().as_mut(), &[1, 2, 3]);
+    let mut request = Transaction::new(Origin::REQUEST);
+    request.expunge(1, Guid::ZERO);
+    request.expunge(2, Guid([9; 16]));
+    request.update_flags(3..=3, Flags::SEEN, Flags::NONE);
+    let mut index = account.index();
+    let mut locked = index.lock(INDEX_LOCK_TIMEOUT).unwrap();
+    locked.append(&request).unwrap();
+    drop(locked);
+    let mut mailbox = account.mailbox();
+    assert_eq!(uids(mailbox.as_mut()), [2, 3], "UID 2 is not meant");
+    assert_eq!(account.files(), ["u.2", "u.3"]);
+    assert!(account.index().pending().unwrap().is_empty());
+}
+
+#[test]
+fn a_lost_index_hides_no_mail() {
+    let account = Account::new("");
+    save(account.mailbox().as_mut(), &[1, 2]);
+    for file in ["dovecot.index", "dovecot.index.log"] {
+        fs::remove_file(account.dir().join(file)).unwrap();
+    }
+    let mut store = account.open();
+    for error in [
+        store.open("INBOX", OpenMode::Read).err().unwrap(),
+        store.identity("INBOX").unwrap_err(),
+        store.create_mailbox("INBOX", None, None).unwrap_err(),
+    ] {
+        assert_eq!(error.class, MailErrorClass::InvalidData, "{error}");
+        assert!(error.message.contains("force-resync"), "{error}");
+    }
+    assert_eq!(account.files(), ["u.1", "u.2"]);
+}
+
+#[test]
+fn a_lost_file_is_not_an_expunge() {
+    let account = Account::new("");
+    save(account.mailbox().as_mut(), &[1, 2]);
+    fs::remove_file(account.dir().join("u.1")).unwrap();
+    let mut mailbox = account.mailbox();
+    let errors = [
+        mailbox.messages().err().unwrap(),
+        mailbox.open_message(1).err().unwrap(),
+    ];
+    for error in errors {
+        assert_eq!(error.class, MailErrorClass::InvalidData, "{error}");
+    }
+    fs::write(account.dir().join("u.1"), "2 M1e C1\nrubbish").unwrap();
+    let error = mailbox.open_message(1).err().unwrap();
+    assert_eq!(error.class, MailErrorClass::InvalidData, "{error}");
+    assert!(mailbox.open_message(2).unwrap().is_some());
+}
+
+#[test]
+fn messages_in_alternative_storage_are_read_and_expunged() {
+    let account = Account::new(":ALT=~/alt");
+    let mut mailbox = account.mailbox();
+    save(mailbox.as_mut(), &[1, 2, 3]);
+    let alt = account.home.path().join("alt/mailboxes/INBOX/dbox-Mails");
+    fs::create_dir_all(&alt).unwrap();
+    for file in ["u.1", "u.2"] {
+        fs::rename(account.dir().join(file), alt.join(file)).unwrap();
+    }
+    let mut mailbox = account.mailbox();
+    assert_eq!(uids(mailbox.as_mut()), [1, 2, 3]);
+    mailbox.expunge(1).unwrap();
+    mailbox.reassign_uids(&[2]).unwrap();
+    mailbox.commit().unwrap();
+    assert_eq!(uids(mailbox.as_mut()), [3, 4]);
+    assert_eq!(
+        (files(&alt), account.files()),
+        (vec!["u.4".into()], vec!["u.3".into()])
+    );
+}
+
+#[test]
+fn a_deletion_that_was_not_completed_is_taken_back() {
+    let account = Account::new("");
+    save(account.mailbox().as_mut(), &[1]);
+    let mut mark = Transaction::new(Origin::FACT);
+    mark.mark_deleted();
+    let mut index = account.index();
+    let mut locked = index.lock(INDEX_LOCK_TIMEOUT).unwrap();
+    locked.append(&mark).unwrap();
+    drop(locked);
+    let mut store = account.open();
+    assert_eq!(
+        store.create_mailbox("INBOX", None, None),
+        Ok(Created::Existed)
+    );
+    assert_eq!(uids(account.mailbox().as_mut()), [1]);
+    assert!(!account.index().state().is_deleted());
+}

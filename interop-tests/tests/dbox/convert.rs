@@ -1,0 +1,114 @@
+//! Whole accounts go from one format to another, by our client with every kind of server.
+
+use anyhow::{Context, Result, ensure};
+use interop_tests::{Side, Version, World};
+
+use crate::view::{agree, resync};
+
+fn fill(side: &Side<'_>) -> Result<()> {
+    for (mailbox, count) in [("INBOX", 7), ("Par", 2), ("Par/Kid", 3)] {
+        if mailbox != "INBOX" {
+            side.doveadm("mailbox create", &[mailbox])?;
+        }
+        for number in 0..count {
+            let text = format!("Subject: {mailbox} {number}\n\n.\ndotted\n..\n{number}\n");
+            side.save(mailbox, text.as_bytes())?;
+        }
+    }
+    side.doveadm(
+        "flags add",
+        &["\\Seen Work", "mailbox", "INBOX", "uid", "2:5"],
+    )?;
+    side.doveadm("expunge", &["mailbox", "INBOX", "uid", "3,7"])?;
+    side.doveadm("mailbox metadata set", &["Par", "/private/comment", "kept"])?;
+    Ok(())
+}
+
+fn edit(side: &Side<'_>, other: &Side<'_>) -> Result<()> {
+    side.doveadm("flags remove", &["\\Seen", "mailbox", "INBOX", "uid", "2"])?;
+    side.doveadm("expunge", &["mailbox", "Par/Kid", "uid", "1"])?;
+    side.save("Par", b"Subject: new\n\nby one\n")?;
+    other.save("Par", b"Subject: newer\n\nby the other\n")?;
+    other.doveadm("flags add", &["\\Flagged", "mailbox", "INBOX", "uid", "4"])?;
+    other.doveadm("mailbox rename", &["Par/Kid", "Moved"])?;
+    Ok(())
+}
+
+/// A full account goes over, edits go both ways, and a further run changes nothing.
+fn converts(
+    a: &Side<'_>,
+    b: &Side<'_>,
+    server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>,
+) -> Result<()> {
+    let sync = |words: &[&str]| -> Result<()> {
+        let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        words.extend(server(b)?);
+        let run = a.dsync(&words)?.expect_code(0)?;
+        let mut said = run.stderr.lines();
+        ensure!(said.all(|line| line.contains(" mailbox")), "{run:?}");
+        Ok(())
+    };
+    let equal = |when: &str| -> Result<()> {
+        let (mut left, mut right) = (a.facts()?, b.facts()?);
+        // In one process both stores have the attributes of the first.
+        if server(b)?.len() > 1 {
+            (left, right) = (left.with_attributes(a)?, right.with_attributes(b)?);
+        }
+        left.expect_equal(&right, when)
+    };
+    fill(a)?;
+    sync(&["backup"])?;
+    equal("after the backup")?;
+    edit(a, b)?;
+    sync(&["sync"])?;
+    equal("after edits on both sides")?;
+    let before = b.facts()?;
+    sync(&["sync"])?;
+    sync(&["sync", "-f"])?;
+    equal("after more runs")?;
+    before.expect_equal(&b.facts()?, "a further run")
+}
+
+const PAIRS: [(&str, &str); 3] = [
+    ("maildir", "sdbox"),
+    ("sdbox", "maildir"),
+    ("sdbox", "sdbox"),
+];
+
+fn in_pairs(server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>) -> Result<()> {
+    for (from, to) in PAIRS {
+        let world = World::new(Version::V23)?;
+        let options = |format| {
+            if format == "maildir" {
+                ":LAYOUT=fs"
+            } else {
+                ""
+            }
+        };
+        let a = world.side_at("a", from, options(from))?;
+        let b = world.side_at("b", to, options(to))?;
+        converts(&a, &b, server).with_context(|| format!("{from} to {to}"))?;
+        // As we leave it, so it is after Dovecot has looked at all files.
+        for (side, format) in [(&a, from), (&b, to)] {
+            if format != "maildir" {
+                resync(side, &agree(side, "at the end")?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn formats_are_converted_in_one_process() -> Result<()> {
+    in_pairs(&|b| Ok(vec![b.location()]))
+}
+
+#[test]
+fn formats_are_converted_by_our_server() -> Result<()> {
+    in_pairs(&|b| b.our_server())
+}
+
+#[test]
+fn formats_are_converted_by_dovecots_server() -> Result<()> {
+    in_pairs(&|b| Ok(b.dovecot_server()))
+}
