@@ -55,7 +55,8 @@ impl LockedIndex<'_> {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let usable = match file {
             Ok(file) => {
-                lock_file(&file, &path, self.index.settings.lock_method, LOCK_TIMEOUT)?;
+                let method = self.index.settings.lock_method;
+                lock_file(&file, &path, method, LOCK_TIMEOUT, &mut || Ok(()))?;
                 let cache = Cache::of(file).map_err(io_error)?;
                 let index_id = self.index.state.header.get(HeaderField::IndexId);
                 cache.filter(|cache| {
