@@ -3,26 +3,43 @@
 
 mod common;
 
+use std::sync::mpsc;
+
 use common::{client, environment, never, options, stores};
 use dsync_engine::{Brain, Fault};
 use dsync_storage::Account;
 use dsync_storage::memory::MemoryStore;
 use dsync_transport::{Ending, Role, Session, SessionOptions, drive, drive_local};
 use tokio::io::{AsyncWriteExt, duplex, split};
+use tokio::runtime::Builder;
 
 fn server(store: &MemoryStore) -> Brain {
     let account = Account::new(vec![Box::new(store.clone())]);
     Brain::server(account, environment(2))
 }
 
-#[tokio::test]
-async fn a_signal_ends_a_local_run() {
+#[test]
+fn a_signal_ends_a_local_run() {
+    // The run needs the only thread there is for it, which is busy until the signal was seen:
+    // the task that frees it runs when the first poll of the run is over.
+    let runtime = Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
     let (a, b) = stores(3000);
-    let ended = drive_local(client(&a), server(&b), std::future::ready("SIGTERM")).await;
-    if let Some(error) = ended.client.error {
+    let before = (a.dump(), b.dump());
+    let ended = runtime.block_on(async {
+        let (free, freed) = mpsc::channel();
+        tokio::task::spawn_blocking(move || freed.recv());
+        tokio::spawn(async move { free.send(()) });
+        drive_local(client(&a), server(&b), std::future::ready("SIGTERM")).await
+    });
+    for outcome in [ended.client, ended.server] {
+        let error = outcome.error.unwrap();
         assert!(error.message.contains("SIGTERM"), "{error}");
         assert_eq!(error.fault, Fault::Stopped);
     }
+    assert_eq!((a.dump(), b.dump()), before);
 }
 
 /// A pipe that holds much less than a body: each side must read while it writes.
