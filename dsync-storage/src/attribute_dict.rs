@@ -24,6 +24,8 @@ const MAX_FILE_SIZE: u64 = 256 * 1024 * 1024;
 const INTERNAL: &[u8] = b"vendor/vendor.dovecot/pvt/";
 /// … except these, which belong to the whole account and are kept under the GUID of INBOX.
 const SERVER: &[u8] = b"vendor/vendor.dovecot/pvt/server/";
+/// Names the active one of the Sieve scripts, which have names below `sieve/files/`.
+const SIEVE_DEFAULT: &[u8] = b"vendor/vendor.dovecot/pvt/server/sieve/default";
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -66,7 +68,9 @@ impl AttributeDict {
         ))
     }
 
-    /// Names of all attributes of a mailbox that users may see, private ones first.
+    /// Names of all attributes of a mailbox that users may see, private ones first. In each kind
+    /// the active Sieve script is named last: it must be there before it can become active
+    /// (`spec/mailbox-sync.md` 3.4).
     pub fn list(&self, mailbox: Guid) -> Result<Vec<AttributeName>> {
         let Some(path) = &self.path else {
             return Ok(Vec::new());
@@ -76,13 +80,14 @@ impl AttributeDict {
         for kind in [AttributeKind::Private, AttributeKind::Shared] {
             let prefix = key_prefix(kind, mailbox);
             let keys = with_prefix(&entries, &prefix).map(|(key, _)| &key[prefix.len()..]);
-            names.extend(
-                keys.filter(|key| is_accessible(key))
-                    .map(|key| AttributeName {
-                        kind,
-                        key: BString::from(key),
-                    }),
-            );
+            let (last, mut keys): (Vec<_>, Vec<_>) = keys
+                .filter(|key| is_accessible(key))
+                .partition(|key| *key == SIEVE_DEFAULT);
+            keys.extend(last);
+            names.extend(keys.into_iter().map(|key| AttributeName {
+                kind,
+                key: BString::from(key),
+            }));
         }
         Ok(names)
     }
@@ -303,6 +308,23 @@ mod tests {
 
     const BOX: Guid = Guid([0x68; 16]);
     const OTHER: Guid = Guid([0x69; 16]);
+
+    #[test]
+    fn a_sieve_script_comes_before_the_word_that_it_is_active() {
+        let root = tempfile::tempdir().unwrap();
+        let dict = dict(root.path());
+        let names = ["zz", "sieve/default", "sieve/files/s1"].map(|key| AttributeName {
+            kind: AttributeKind::Private,
+            key: BString::from([SERVER, key.as_bytes()].concat()),
+        });
+        let all: Vec<_> = names
+            .iter()
+            .map(|name| (name.clone(), Some("x".into())))
+            .collect();
+        dict.set(BOX, &all).unwrap();
+        let [zz, default, script] = names;
+        assert_eq!(dict.list(BOX).unwrap(), [script, zz, default]);
+    }
 
     #[test]
     fn reads_what_dovecot_writes() {
