@@ -74,6 +74,8 @@ impl Disk {
         let mut lock = self.lock_uidlist()?;
         let mut locked = index.lock_patiently(INDEX_LOCK_TIMEOUT, &mut || lock.keep_alive())?;
         // Others may have changed something since; if not, the commit costs only what it does.
+        // What hides in the same tick of the clock is not looked for now, or every commit of a long
+        // run would read the directories: the next refresh finds it, since the mark is not settled.
         self.read_uidlist(known)?;
         self.read_keywords(known)?;
         let is_current = known.files.is_some() && self.is_in_step(locked.index())?;

@@ -37,12 +37,9 @@ impl DirMark {
         }
     }
 
-    /// Whether the directory may have changed since. Changes right after the reading can hide in
-    /// the same tick of the clock, therefore it is read once more two seconds later.
-    fn is_outdated(&self, stamp: &Stamp, now: SystemTime) -> bool {
-        let (now, check) = (seconds(now), i64::from(self.check_time));
+    /// Whether the directory's time is another one.
+    fn is_outdated(&self, stamp: &Stamp) -> bool {
         self.time != [stamp.seconds as u32, stamp.nanos as u32]
-            || (check <= i64::from(self.time[0]) + 1 && check < now - 1)
     }
 }
 
@@ -96,16 +93,11 @@ impl Mark {
             .all(|dir| i64::from(dir.check_time) > i64::from(dir.time[0]) + 1)
     }
 
-    /// Whether files and index are in step, as far as times tell.
-    pub(crate) fn matches(
-        &self,
-        new: &Stamp,
-        cur: &Stamp,
-        uidlist: &Stamp,
-        now: SystemTime,
-    ) -> bool {
-        !self.new.is_outdated(new, now)
-            && !self.cur.is_outdated(cur, now)
+    /// Whether files and index are in step, as far as times tell. A change in the same tick of the
+    /// clock hides from that: see [`Self::is_settled`].
+    pub(crate) fn matches(&self, new: &Stamp, cur: &Stamp, uidlist: &Stamp) -> bool {
+        !self.new.is_outdated(new)
+            && !self.cur.is_outdated(cur)
             && self.uidlist == uidlist_words(uidlist)
     }
 }
@@ -134,20 +126,16 @@ mod tests {
             let dir = DirMark::new(time(checked), &stamp(modified));
             Mark::new(dir, dir, &stamp(50))
         };
-        let at = |mark: Mark, modified: i64, now: i64| {
+        let at = |mark: Mark, modified: i64| {
             let dir = stamp(modified);
-            mark.matches(&dir, &dir, &stamp(50), time(now))
+            mark.matches(&dir, &dir, &stamp(50))
         };
-        assert!(at(mark(1000, 900), 900, 5000));
-        assert!(!at(mark(1000, 900), 901, 5000));
-        // Read in the same second as changed: trusted for a moment, then read again.
-        assert!(at(mark(1000, 1000), 1000, 1001));
-        assert!(!at(mark(1000, 1000), 1000, 1002));
-        assert!(!at(mark(1001, 1000), 1000, 1003));
-        assert!(at(mark(1002, 1000), 1000, 1100));
+        assert!(at(mark(1000, 900), 900));
+        assert!(!at(mark(1000, 900), 901));
+        assert!(at(mark(1000, 1000), 1000));
         assert!(mark(1002, 1000).is_settled() && !mark(1001, 1000).is_settled());
         let old = mark(1000, 900);
-        assert!(!old.matches(&stamp(900), &stamp(900), &stamp(51), time(5000)));
+        assert!(!old.matches(&stamp(900), &stamp(900), &stamp(51)));
         assert_eq!(Mark::decode(&old.encode()), Some(old));
         assert_eq!(Mark::decode(&[0; 36]), None);
         assert_eq!(Mark::decode(&[1; 35]), None);

@@ -146,8 +146,7 @@ impl Disk {
             return Ok(false);
         }
         let [new, cur] = self.dir_stamps()?;
-        let now = self.settings.clock.now();
-        Ok(mark.matches(&new, &cur, &uidlist, now) && index.pending()?.is_empty())
+        Ok(mark.matches(&new, &cur, &uidlist) && index.pending()?.is_empty())
     }
 
     /// The whole sync. Locks the UID list, then the index.

@@ -10,6 +10,7 @@ use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;
 use crate::index::{Origin, Transaction};
+use crate::maildir::scan::ENTRIES_READ;
 
 /// Renames a message file as a program without lock does, within one tick of the clock: the
 /// directory looks as it did before.
@@ -175,4 +176,40 @@ fn saves_are_taken_back_if_flags_cannot_be_changed() {
     assert_eq!(contents(again.as_mut()).len(), 2);
     save_range(again.as_mut(), 3..=3);
     assert_eq!(contents(again.as_mut()).len(), 3);
+}
+
+/// A long run commits now and then. Our own changes are no reason to read the directories again.
+#[test]
+fn commits_cost_only_what_they_do() {
+    const COMMITS: u32 = 20;
+    const MESSAGES: u32 = 10;
+    let root = tempfile::tempdir().unwrap();
+    // Time passes between the commits, but the directories always look as if just changed.
+    let seconds = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let (start, seconds) = (SystemTime::now(), Arc::clone(&seconds));
+        let start = start - Duration::from_secs(10_000);
+        Clock::new(move || start + Duration::from_secs(seconds.load(Ordering::Relaxed)))
+    };
+    let settings = StoreSettings {
+        clock,
+        ..StoreSettings::default()
+    };
+    let mut mailbox = open(root.path(), &settings);
+    mailbox.refresh().unwrap();
+    let before = ENTRIES_READ.get();
+    for commit in 0..COMMITS {
+        let first = commit * MESSAGES + 1;
+        save_range(mailbox.as_mut(), first..=first + MESSAGES - 1);
+        seconds.fetch_add(10, Ordering::Relaxed);
+    }
+    assert_eq!(ENTRIES_READ.get() - before, 0, "entries read by commits");
+    // Mail from elsewhere is one.
+    fs::write(root.path().join("new/delivered"), "body of delivered\n").unwrap();
+    save_range(mailbox.as_mut(), 1001..=1001);
+    assert_eq!(
+        contents(mailbox.as_mut())["delivered"].0,
+        COMMITS * MESSAGES + 1
+    );
+    assert!(ENTRIES_READ.get() > before);
 }
