@@ -326,14 +326,8 @@ impl Mailbox for MaildirMailbox {
             .uidlist
             .position(source)
             .and_then(|at| self.known.uidlist.get(at));
-        let size = size
-            .map(|entry| filename::sizes(entry.base))
-            .and_then(|sizes| {
-                Some(BodySize {
-                    physical: sizes.physical?,
-                    virtual_size: sizes.virtual_size?,
-                })
-            });
+        let length = fs::metadata(tmp.path()).map_or(0, |metadata| metadata.len());
+        let size = size.and_then(|entry| right_size(entry.base, length));
         let mut message = message;
         // An empty value stands for the base name, which the copy does not have.
         if let Some((value, base)) = self.extension(source, b'P') {
@@ -408,6 +402,19 @@ impl Mailbox for MaildirMailbox {
         }
         result
     }
+}
+
+/// The sizes in a file name, unless they cannot be right. With a wrong one Dovecot cannot read the
+/// message or shows only a part of it; without them it counts by itself (`spec/maildir.md` 9).
+fn right_size(base: &[u8], length: u64) -> Option<BodySize> {
+    let sizes = filename::sizes(base);
+    let (physical, virtual_size) = (sizes.physical?, sizes.virtual_size?);
+    let is_possible =
+        physical == length && (physical..=physical.saturating_mul(2)).contains(&virtual_size);
+    is_possible.then_some(BodySize {
+        physical,
+        virtual_size,
+    })
 }
 
 fn no_save() -> StorageError {

@@ -213,3 +213,42 @@ fn commits_cost_only_what_they_do() {
     );
     assert!(ENTRIES_READ.get() > before);
 }
+
+/// A file name that tells wrong sizes makes the message unreadable for Dovecot; a copy tells
+/// only what can be right.
+#[test]
+fn a_copy_does_not_inherit_wrong_sizes() {
+    for (sizes, are_right) in [
+        (",S=14,W=17", true),
+        (",S=9,W=17", false),
+        (",S=14,W=5", false),
+        (",S=14,W=500", false),
+        (",W=17", false),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        drop(open_fresh(root.path()));
+        let original = format!("100.a{sizes}");
+        let path = root.path().join("cur").join(format!("{original}:2,"));
+        fs::write(path, "Subject: x\n\nb\n").unwrap();
+        let mut mailbox = open_fresh(root.path());
+        for (uid, guid) in [(5, original.as_str()), (6, "other"), (7, "100.b,S=14,W=17")] {
+            assert_eq!(mailbox.copy(1, message(uid, guid)), Ok(true));
+        }
+        mailbox.commit().unwrap();
+        let guids: Vec<_> = mailbox
+            .messages()
+            .unwrap()
+            .iter()
+            .map(|m| m.guid.to_string())
+            .collect();
+        assert_eq!(guids, [&original, &original, "other", "100.b,S=14,W=17"]);
+        let mut copies = [names(root.path(), "cur"), names(root.path(), "new")].concat();
+        copies.retain(|name| !name.starts_with(&original));
+        let (right, any): (Vec<_>, Vec<_>) = copies
+            .iter()
+            .filter(|name| name.contains('='))
+            .partition(|name| name.contains(",S=14,W=17"));
+        assert_eq!(right.len(), if are_right { 2 } else { 0 }, "{copies:?}");
+        assert!(any.is_empty(), "{copies:?}");
+    }
+}
