@@ -8,6 +8,7 @@
 //! The tests run as root, because Dovecot refuses root and needs another user to become; `cargo
 //! xtask test` installs what they need.
 
+pub mod bench;
 pub mod daemon;
 pub mod diff;
 mod facts;

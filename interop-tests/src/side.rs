@@ -240,11 +240,16 @@ impl<'w> Side<'w> {
 
     /// Runs our `dsync` for this account: `arguments` start with `sync` or `backup`.
     pub fn dsync<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Run> {
+        run(self.dsync_command(arguments)?, b"")
+    }
+
+    /// The same, ready to be started.
+    pub(crate) fn dsync_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command> {
         let mut process = self.world.command(&self.home());
         process.arg(self.world.program("dsync")?);
         process.args(self.our_options());
         process.args(arguments);
-        run(process, b"")
+        Ok(process)
     }
 
     /// Runs `doveadm sync` or `doveadm backup` for this account.

@@ -7,6 +7,7 @@
     reason = "it talks to a person"
 )]
 
+mod bench;
 mod command;
 mod demo;
 mod manual;
@@ -26,6 +27,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures ours beside doveadm, mbsync, rsync and cp; writes docs/BENCHMARKS.md
+    Bench(bench::Arguments),
     /// Makes a two-sided account, backs it up, edits both sides, syncs, and syncs again
     Demo(demo::Arguments),
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
@@ -38,6 +41,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),

@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use crate::command::{run as execute, succeeds};
 
 /// Program that a package brings, and the package.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/doveadm", "dovecot-core"),
     ("/usr/lib/dovecot/imap", "dovecot-imapd"),
     ("/usr/sbin/sshd", "openssh-server"),
@@ -16,16 +16,15 @@ const PACKAGES: [(&str, &str); 5] = [
     ("/usr/bin/setpriv", "util-linux"),
 ];
 
+/// The same for what only the measurements need.
+const RIVALS: &[(&str, &str)] = &[("/usr/bin/mbsync", "isync"), ("/usr/bin/rsync", "rsync")];
+
 /// Root file system with Dovecot 2.4; the same place as in `interop-tests`.
 const DOVECOT24: &str = "/var/lib/dsync-tests/trixie";
 
 /// Installs what is missing, or says what must be installed.
 pub(crate) fn install(quiet: bool) -> Result<()> {
-    let packages: Vec<&str> = PACKAGES
-        .iter()
-        .filter(|(file, _)| !Path::new(file).exists())
-        .map(|(_, package)| *package)
-        .collect();
+    let packages = missing(PACKAGES);
     let dovecot24 = Path::new(DOVECOT24).join("usr/bin/doveadm").exists();
     let nextest = succeeds("cargo", &["nextest", "--version"]);
     if packages.is_empty() && dovecot24 && nextest {
@@ -42,19 +41,7 @@ pub(crate) fn install(quiet: bool) -> Result<()> {
         }
         bail!("not installed: {missing}; run `cargo xtask setup` as root to install it all");
     }
-    if !packages.is_empty() {
-        execute("apt-get", &["update", "-q"])?;
-        let mut arguments = vec![
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "install",
-            "-y",
-            "-q",
-        ];
-        arguments.push("--no-install-recommends");
-        arguments.extend(packages);
-        execute("env", &arguments)?;
-    }
+    install_packages(packages)?;
     if !dovecot24 {
         install_dovecot24()?;
     }
@@ -62,6 +49,41 @@ pub(crate) fn install(quiet: bool) -> Result<()> {
         execute("cargo", &["install", "--locked", "cargo-nextest"])?;
     }
     Ok(())
+}
+
+/// Installs the programs that ours are measured beside.
+pub(crate) fn install_rivals() -> Result<()> {
+    install(true)?;
+    install_packages(missing(RIVALS))
+}
+
+/// Packages whose program is not there.
+fn missing(packages: &[(&str, &'static str)]) -> Vec<&'static str> {
+    packages
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists())
+        .map(|(_, package)| *package)
+        .collect()
+}
+
+fn install_packages(packages: Vec<&str>) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !Uid::effective().is_root() {
+        bail!("not installed: {}", packages.join(" "));
+    }
+    execute("apt-get", &["update", "-q"])?;
+    let mut arguments = vec![
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "-y",
+        "-q",
+    ];
+    arguments.push("--no-install-recommends");
+    arguments.extend(packages);
+    execute("env", &arguments)
 }
 
 /// A half-made folder must not pass for a whole one, so it gets its name at the end.
