@@ -3,7 +3,7 @@
 //! Killed anywhere in here: a temporary file stays behind that nobody sees.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -171,6 +171,19 @@ impl BodySink {
         }
         self.last = 0;
         Ok(std::mem::take(&mut self.size))
+    }
+
+    /// Forgets everything behind this offset; the file must have begun with this sink.
+    pub(crate) fn cut(&mut self, offset: u64) -> Result<()> {
+        self.flush()?;
+        self.carriage_return = false;
+        self.last = 0;
+        self.size = BodySize::default();
+        self.file
+            .set_len(offset)
+            .and_then(|()| self.file.seek(SeekFrom::Start(offset)))
+            .map(drop)
+            .map_err(|error| StorageError::io("cut", &self.path, &error))
     }
 
     /// The file; what was not flushed is missing in it.

@@ -20,8 +20,10 @@ pub fn open_store(
 ) -> Result<Box<dyn Store>> {
     match location.driver {
         Driver::Maildir => Ok(Box::new(MaildirStore::open(location, namespace, settings)?)),
-        Driver::Sdbox => Ok(Box::new(DboxStore::open(location, namespace, settings)?)),
-        Driver::Mdbox | Driver::Mbox => Err(StorageError::new(
+        Driver::Sdbox | Driver::Mdbox => {
+            Ok(Box::new(DboxStore::open(location, namespace, settings)?))
+        }
+        Driver::Mbox => Err(StorageError::new(
             MailErrorClass::NotPossible,
             format!(
                 "mail format {} is not supported yet: {}",

@@ -1,4 +1,4 @@
-//! sdbox keeps every promise of the storage traits.
+//! sdbox and mdbox keep every promise of the storage traits.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::path::PathBuf;
@@ -55,6 +55,22 @@ mod sdbox_apart {
     use super::*;
     dsync_testkit::conformance_tests!(Dbox {
         driver: "sdbox",
+        options: ":INDEX=HOME/index:CONTROL=HOME/control",
+    });
+}
+
+mod mdbox {
+    use super::*;
+    dsync_testkit::conformance_tests!(Dbox {
+        driver: "mdbox",
+        options: "",
+    });
+}
+
+mod mdbox_apart {
+    use super::*;
+    dsync_testkit::conformance_tests!(Dbox {
+        driver: "mdbox",
         options: ":INDEX=HOME/index:CONTROL=HOME/control",
     });
 }

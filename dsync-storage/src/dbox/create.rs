@@ -66,7 +66,11 @@ impl DboxStore {
         if let Some(dir) = &paths.index_dir {
             create_dirs(dir, &paths.modes)?;
         }
-        let first = first_records(self.driver, guid, uid_validity, 0, paths.is_inbox);
+        let map = match &self.storage {
+            Some(storage) => storage.get().ensure()?,
+            None => 0,
+        };
+        let first = first_records(self.driver, guid, uid_validity, map, paths.is_inbox);
         let mut index = self.index(paths)?;
         if index.exists() {
             // A log that Dovecot began and did not finish.

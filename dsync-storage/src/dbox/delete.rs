@@ -6,7 +6,7 @@ use super::identity::INDEX_LOCK_TIMEOUT;
 use super::store::DboxStore;
 use crate::folders::{MailboxPaths, list, remove_empty, restore};
 use crate::index::{Origin, Transaction};
-use crate::{Result, StorageError, Store};
+use crate::{Mailbox, OpenMode, Result, StorageError, Store};
 
 impl DboxStore {
     /// Deletes the mailbox with this GUID.
@@ -24,6 +24,9 @@ impl DboxStore {
             )
         })?;
         let (storage, paths) = self.folders.locate_mailbox(&name)?;
+        if self.storage.is_some() {
+            self.expunge_all(&name)?;
+        }
         let gone = self.delete_files(guid, &name, &storage, &paths)?;
         let is_inbox = paths.is_inbox;
         if let Err(error) = self.attributes.remove_mailbox(guid, is_inbox) {
@@ -48,6 +51,15 @@ impl DboxStore {
         Ok(())
     }
 
+    /// The messages of an mdbox mailbox go first: nobody else knows what it refers to. Killed
+    /// behind it: an empty mailbox, which the peer fills again or the next run deletes.
+    fn expunge_all(&mut self, name: &str) -> Result<()> {
+        let mut mailbox = self.open_mailbox(name, OpenMode::Write)?;
+        mailbox.refresh()?;
+        mailbox.expunge_all();
+        mailbox.commit().map(drop)
+    }
+
     /// Returns whether the directory of the name went, too.
     fn delete_files(
         &self,
@@ -59,6 +71,12 @@ impl DboxStore {
         let name_dir = self.folders.layout.name_dir(storage);
         let mut index = self.index(paths)?;
         let mut locked = index.lock(INDEX_LOCK_TIMEOUT)?;
+        if self.storage.is_some() && !locked.state().is_empty() {
+            return Err(StorageError::new(
+                MailErrorClass::Exists,
+                format!("New mails were added to mailbox {name} during deletion"),
+            ));
+        }
         let mut mark = Transaction::new(Origin::FACT);
         mark.mark_deleted();
         locked.append(&mark)?;

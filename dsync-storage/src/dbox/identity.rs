@@ -69,6 +69,11 @@ pub(super) fn set_guid(transaction: &mut Transaction, driver: Driver, guid: Guid
     transaction.set_extension_header(header_spec(driver), GUID_OFFSET as u32, &guid.0);
 }
 
+/// Says which map an mdbox mailbox is made for.
+pub(super) fn set_map(transaction: &mut Transaction, uid_validity: u32) {
+    transaction.set_extension_header(ExtensionSpec::MDBOX_HDR, 0, &uid_validity.to_le_bytes());
+}
+
 /// The records that make a mailbox (`spec/dbox.md` 6). `map`: UIDVALIDITY of the map (mdbox).
 pub(super) fn first_records(
     driver: Driver,
@@ -90,11 +95,22 @@ pub(super) fn first_records(
     first
 }
 
+/// Whether a repair of the index lost something: the message files must be looked at.
+pub(super) fn is_fsckd(state: &IndexState) -> bool {
+    state.header().get(HeaderField::Flags) & FSCKD != 0
+}
+
+/// UIDVALIDITY of the map that an mdbox mailbox was made for.
+pub(super) fn map_of(state: &IndexState, driver: Driver) -> u32 {
+    let known = state.extension(header_spec(driver).name);
+    let bytes = known.and_then(|known| known.header.first_chunk::<4>().copied());
+    bytes.map_or(0, u32::from_le_bytes)
+}
+
 /// Refuses an index that does not tell which messages there are.
 pub(super) fn check(index: &Index, mailbox: &str) -> Result<()> {
     let state = index.state();
-    let fsckd = state.header().get(HeaderField::Flags) & FSCKD != 0;
-    if index.needs_rebuild() || fsckd {
+    if index.needs_rebuild() || is_fsckd(state) {
         return Err(StorageError::new(
             MailErrorClass::InvalidData,
             format!(

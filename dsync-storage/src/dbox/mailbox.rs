@@ -37,6 +37,8 @@ pub(super) struct DboxMailbox {
     /// GUIDs that were read from files; a UID never becomes another message's.
     guids: BTreeMap<Uid, BString>,
     saved_dates: Option<SavedDates>,
+    /// The index as others see it, if it has news since the snapshot.
+    present: Option<Index>,
     changes: Changes,
 }
 
@@ -62,6 +64,7 @@ impl DboxMailbox {
             table: None,
             guids: BTreeMap::new(),
             saved_dates: None,
+            present: None,
             changes: Changes::default(),
         }
     }
@@ -118,6 +121,7 @@ impl DboxMailbox {
         self.status = Some(status);
         self.table = None;
         self.saved_dates = None;
+        self.present = None;
     }
 
     fn snapshot(&mut self) -> Result<MailboxStatus> {
@@ -176,38 +180,57 @@ impl DboxMailbox {
     }
 
     /// Fails if one of these messages, which have no file, is in the index even now.
-    fn still_there(&self, missing: &[Uid]) -> Result<()> {
-        if missing.is_empty() {
-            return Ok(());
+    fn still_there(&mut self, missing: &[Uid]) -> Result<()> {
+        let mut there = None;
+        for uid in missing {
+            if !self.is_expunged(*uid)? {
+                there = Some(uid);
+                break;
+            }
         }
-        let now = self.open_anew()?;
-        match missing
-            .iter()
-            .find(|uid| now.state().message(**uid).is_some())
-        {
+        match there {
             Some(uid) => Err(StorageError::new(
                 MailErrorClass::InvalidData,
                 format!(
-                    "mailbox {}: message UID={uid} is in the index but not in {}: put its file \
-                     back, or run `doveadm force-resync` to give the message up",
+                    "mailbox {}: the file of message UID={uid} is missing: put it back, or run \
+                     `doveadm force-resync` to give the message up",
                     self.disk.paths.name,
-                    self.disk.paths.box_dir.display()
                 ),
             )),
             None => Ok(()),
         }
     }
 
-    /// The index as it is now, while the snapshot stays.
-    fn open_anew(&self) -> Result<Index> {
+    /// Collects all messages of the snapshot for an expunge.
+    pub(super) fn expunge_all(&mut self) {
+        let uids = self.index.state().messages().map(|message| message.uid());
+        self.changes.expunges.extend(uids);
+    }
+
+    /// Whether a message of the snapshot is not in the index any more, while the snapshot stays.
+    fn is_expunged(&mut self, uid: Uid) -> Result<bool> {
+        if !self.index.has_news()? {
+            return Ok(self.index.state().message(uid).is_none());
+        }
+        if let Some(present) = &mut self.present {
+            present.refresh()?;
+            return Ok(present.state().message(uid).is_none());
+        }
         let dir = self.disk.paths.index_dir.as_ref();
         let dir = dir.unwrap_or(&self.disk.paths.box_dir);
-        identity::open_index(dir, &self.disk.settings)
+        let present = identity::open_index(dir, &self.disk.settings)?;
+        let gone = present.state().message(uid).is_none();
+        self.present = Some(present);
+        Ok(gone)
     }
 
     /// A message of the snapshot; `None` if it was expunged.
     fn stored(&mut self, uid: Uid) -> Result<Option<StoredMessage>> {
         self.snapshot()?;
+        // The file of an expunged message may be there still (mdbox).
+        if self.driver == Driver::Mdbox && self.is_expunged(uid)? {
+            return Ok(None);
+        }
         let Some(message) = self.index.state().message(uid) else {
             return Ok(None);
         };

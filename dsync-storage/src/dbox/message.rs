@@ -31,6 +31,8 @@ pub(super) struct StoredMessage {
     file: MessageFile,
     body: u64,
     stored_size: u64,
+    /// Length of magic and metadata.
+    metadata_size: usize,
     pub(super) metadata: Metadata,
 }
 
@@ -57,6 +59,23 @@ impl MessageFile {
         })
     }
 
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length now.
+    pub(super) fn length(&self) -> Result<u64> {
+        let data = self.file.metadata();
+        data.map(|data| data.len())
+            .map_err(|error| StorageError::io("stat", &self.path, &error))
+    }
+
     /// The message whose header is at this offset.
     pub(super) fn message_at(&self, offset: u64) -> Result<StoredMessage> {
         let fail = |why| damaged(&self.path, offset, why);
@@ -73,11 +92,12 @@ impl MessageFile {
             let lines = bytes
                 .strip_prefix(METADATA_MAGIC)
                 .ok_or_else(|| fail("metadata header has bad magic value"))?;
-            if let Some((metadata, _)) = Metadata::parse(lines) {
+            if let Some((metadata, length)) = Metadata::parse(lines) {
                 return Ok(StoredMessage {
                     file: self.clone(),
                     body,
                     stored_size,
+                    metadata_size: METADATA_MAGIC.len() + length,
                     metadata,
                 });
             }
@@ -117,6 +137,17 @@ impl StoredMessage {
         compression::unpack(stored, plain_size)
             .map_err(|error| StorageError::io("read", &self.file.path, &error))?
             .map_err(refuse)
+    }
+
+    /// Magic and metadata as they are.
+    pub(super) fn raw_metadata(&self) -> Result<Vec<u8>> {
+        let at = self.body.saturating_add(self.stored_size);
+        read_at(&self.file.file, &self.file.path, at, self.metadata_size)
+    }
+
+    /// Where it ends.
+    pub(super) fn end(&self) -> u64 {
+        self.body + self.stored_size + self.metadata_size as u64
     }
 
     /// Path of its file.

@@ -5,7 +5,8 @@
 //!
 //! * bytes: `format` and `message` – what stands in message files, `compression`;
 //! * mailboxes: `mailbox` – what both formats share, behind [`bodies::Bodies`]; `single` – one
-//!   file for each message;
+//!   file for each message –, `multi` – many in one, with `storage`, the map of all of them,
+//!   `references` (repairs) and `purge`;
 //! * the list of mailboxes: `store`, `create`, `delete`.
 
 mod bodies;
@@ -17,8 +18,13 @@ mod format;
 mod identity;
 mod mailbox;
 mod message;
+mod multi;
+mod multi_commit;
+mod purge;
+mod references;
 mod single;
 mod single_commit;
+mod storage;
 mod store;
 mod unfinished;
 

@@ -8,7 +8,9 @@ use dsync_proto::types::Guid;
 use super::bodies::{Bodies, Disk};
 use super::identity::{self, INDEX_LOCK_TIMEOUT, identity_of, open_index};
 use super::mailbox::DboxMailbox;
+use super::multi::MultiBodies;
 use super::single::SingleBodies;
+use super::storage::SharedStorage;
 use crate::attribute_dict::AttributeDict;
 use crate::folders::{Folders, MailboxPaths};
 use crate::index::{Index, Origin, Transaction};
@@ -23,6 +25,8 @@ pub(crate) struct DboxStore {
     pub(super) folders: Folders,
     pub(super) attributes: Arc<AttributeDict>,
     pub(super) driver: Driver,
+    /// The files that all mailboxes share (mdbox).
+    pub(super) storage: Option<SharedStorage>,
 }
 
 impl DboxStore {
@@ -33,8 +37,14 @@ impl DboxStore {
         namespace: Namespace,
         settings: &StoreSettings,
     ) -> Result<Self> {
+        let folders = Folders::open(location, namespace, settings)?;
+        let storage = match location.driver {
+            Driver::Mdbox => Some(SharedStorage::new(&folders.layout, settings)?),
+            Driver::Maildir | Driver::Sdbox | Driver::Mbox => None,
+        };
         Ok(Self {
-            folders: Folders::open(location, namespace, settings)?,
+            folders,
+            storage,
             attributes: AttributeDict::new(settings),
             driver: location.driver,
         })
@@ -82,10 +92,16 @@ impl DboxStore {
     }
 
     pub(super) fn open_mailbox(&mut self, name: &str, mode: OpenMode) -> Result<DboxMailbox> {
-        let (_, paths) = self.folders.locate_mailbox(name)?;
+        let (storage_name, paths) = self.folders.locate_mailbox(name)?;
         let index = self.settled_index(name, &paths)?;
         let disk = self.disk(paths);
-        let bodies: Box<dyn Bodies> = Box::new(SingleBodies::new(disk.clone()));
+        let bodies: Box<dyn Bodies> = match &self.storage {
+            Some(storage) => {
+                let storage = storage.clone();
+                Box::new(MultiBodies::new(disk.clone(), storage, storage_name))
+            }
+            None => Box::new(SingleBodies::new(disk.clone())),
+        };
         let attributes = Arc::clone(&self.attributes);
         let driver = self.driver;
         Ok(DboxMailbox::new(
@@ -180,7 +196,10 @@ impl Store for DboxStore {
     }
 
     fn purge(&mut self) -> Result<()> {
-        Ok(())
+        match &self.storage {
+            Some(storage) => storage.get().purge(),
+            None => Ok(()),
+        }
     }
 
     fn set_lock_timeout(&mut self, timeout: Duration) {

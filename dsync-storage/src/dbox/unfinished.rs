@@ -7,6 +7,9 @@
 //! The rule for whoever takes that lock next and finds the journal: a file in it whose message is
 //! in the index stays, the others are removed. That is right whenever we were killed. A journal of
 //! another mailbox, or one that is not complete, says nothing.
+//!
+//! The storage of an mdbox has such a journal, too, with the numbers of its files: one that no
+//! record of the map is in goes.
 
 use std::fs;
 use std::io::{self, Write};
@@ -72,6 +75,13 @@ impl Unfinished {
 
     /// UIDs in the journal that have no message; nothing unless it is of this mailbox.
     pub(super) fn without_message(&self, mailbox: Guid, state: &IndexState) -> Result<Vec<Uid>> {
+        let mut uids = self.listed(mailbox)?;
+        uids.retain(|uid| state.message(*uid).is_none());
+        Ok(uids)
+    }
+
+    /// What is in the journal; nothing unless it is of this mailbox.
+    pub(super) fn listed(&self, mailbox: Guid) -> Result<Vec<u32>> {
         let text = match fs::metadata(&self.path) {
             Ok(data) if data.len() <= MAX_SIZE => fs::read(&self.path)
                 .map_err(|error| StorageError::io("read", &self.path, &error))?,
@@ -84,9 +94,7 @@ impl Unfinished {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StorageError::io("stat", &self.path, &error)),
         };
-        let mut uids = parse(mailbox, &text);
-        uids.retain(|uid| state.message(*uid).is_none());
-        Ok(uids)
+        Ok(parse(mailbox, &text))
     }
 }
 

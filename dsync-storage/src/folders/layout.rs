@@ -23,6 +23,9 @@ const DBOX_MAILS: &str = "dbox-Mails";
 /// Directory of all dbox mailboxes below their root.
 const DBOX_MAILBOXES: &str = "mailboxes";
 
+/// Directory of the files that mdbox mailboxes share.
+const MDBOX_STORAGE: &str = "storage";
+
 /// Directories of a store. All decisions here are about paths; only the modes of new
 /// files are read from disk.
 #[derive(Clone, Debug)]
@@ -177,6 +180,17 @@ impl Layout {
     /// Root of the alternative storage (`ALT`).
     pub(crate) fn alt(&self) -> Option<&Path> {
         self.alt.as_deref()
+    }
+
+    /// Directory of the files that mdbox mailboxes share, and the alternative one.
+    pub(crate) fn storage(&self) -> (PathBuf, Option<PathBuf>) {
+        let alt = self.alt.as_ref().map(|alt| alt.join(MDBOX_STORAGE));
+        (self.root.join(MDBOX_STORAGE), alt)
+    }
+
+    /// Directory of the index of these files.
+    pub(crate) fn map_index(&self) -> PathBuf {
+        self.index_root().unwrap_or(&self.root).join(MDBOX_STORAGE)
     }
 
     /// File of the subscriptions.

@@ -147,6 +147,25 @@ impl Index {
         self.damage.contains(&Damage::HistoryLost)
     }
 
+    /// The tail is at the end of the log: whoever wrote last has done everything.
+    pub fn is_synced(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_none_or(|(_, cursor)| cursor.max_tail >= cursor.offset)
+    }
+
+    /// Whether the log is not as it was when it was last read.
+    pub fn has_news(&self) -> Result<bool> {
+        let on_disk = FileId::at(&self.files.log())?;
+        let Some((log, cursor)) = &self.log else {
+            return Ok(on_disk.is_some());
+        };
+        let path = self.files.log();
+        let size = log.file.metadata().map(|data| data.len());
+        let size = size.map_err(|error| StorageError::io("stat", &path, &error))?;
+        Ok(on_disk != Some(log.id) || size != u64::from(cursor.offset))
+    }
+
     /// Reads what was appended since. `true` if anything may have changed.
     pub fn refresh(&mut self) -> Result<bool> {
         if self.in_memory {
@@ -383,7 +402,7 @@ impl LockedIndex<'_> {
         let mut bytes = encode::encode(transaction, &self.index.state, end)
             .map_err(|error| self.index.encode_error(&error))?;
         let only_tail = encode::tail_record(end);
-        if bytes == only_tail && !pending && self.is_synced() {
+        if bytes == only_tail && !pending && self.index.is_synced() {
             bytes.clear();
         }
         if bytes.is_empty() {
@@ -405,14 +424,6 @@ impl LockedIndex<'_> {
             .log
             .as_ref()
             .is_some_and(|(_, cursor)| !cursor.pending.is_empty())
-    }
-
-    /// The tail is at the end of the log.
-    fn is_synced(&self) -> bool {
-        self.index
-            .log
-            .as_ref()
-            .is_some_and(|(_, cursor)| cursor.max_tail >= cursor.offset)
     }
 
     fn must_flush(&self, transaction: &Transaction) -> bool {

@@ -69,10 +69,13 @@ fn converts(
     before.expect_equal(&b.facts()?, "a further run")
 }
 
-const PAIRS: [(&str, &str); 3] = [
+const PAIRS: [(&str, &str); 6] = [
     ("maildir", "sdbox"),
     ("sdbox", "maildir"),
     ("sdbox", "sdbox"),
+    ("maildir", "mdbox"),
+    ("mdbox", "sdbox"),
+    ("mdbox", "mdbox"),
 ];
 
 fn in_pairs(server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>) -> Result<()> {

@@ -13,7 +13,9 @@ use interop_tests::{Side, Version, World};
 
 use view::ours;
 
-const LOCATIONS: [(&str, &str); 2] = [
+const LOCATIONS: [(&str, &str); 4] = [
+    ("mdbox", ""),
+    ("mdbox", ":INDEX=HOME/index:CONTROL=HOME/control"),
     ("sdbox", ""),
     ("sdbox", ":INDEX=HOME/index:CONTROL=HOME/control"),
 ];
@@ -66,8 +68,8 @@ pub(crate) fn save_ten(mailbox: &mut dyn Mailbox) -> Result<()> {
         ".dot",
         "1.M1.h,S=1,W=1",
         "ünï",
-        "twice",
-        "twice",
+        "twice as long as needed",
+        "last",
     ];
     for (number, guid) in (0_u32..).zip(guids) {
         let mut what = message(5 + 2 * number, guid);

@@ -1,101 +1,15 @@
-//! What stays behind when a writer is killed, and stores that are damaged.
+//! sdbox.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use dsync_proto::types::{Flags, Guid, MailErrorClass, Uid};
-use tempfile::TempDir;
 
-use super::identity::{INDEX_LOCK_TIMEOUT, open_index};
-use super::unfinished::Unfinished;
-use crate::index::{Index, Origin, Transaction};
-use crate::location::{Location, Variables};
+use super::{Account, files, save, uids};
+use crate::dbox::identity::INDEX_LOCK_TIMEOUT;
+use crate::dbox::unfinished::Unfinished;
+use crate::index::{Origin, Transaction};
 use crate::permissions::CreateModes;
-use crate::{Created, Mailbox, Namespace, OpenMode, SaveMessage, Store, StoreSettings, open_store};
-
-struct Account {
-    home: TempDir,
-    options: &'static str,
-}
-
-impl Account {
-    fn new(options: &'static str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        Self { home, options }
-    }
-
-    fn settings() -> StoreSettings {
-        StoreSettings {
-            fsync: crate::settings::Fsync::Never,
-            ..StoreSettings::default()
-        }
-    }
-
-    fn open(&self) -> Box<dyn Store> {
-        let variables = Variables {
-            home: Some(self.home.path().to_owned()),
-            ..Variables::default()
-        };
-        let text = format!("sdbox:~/mail{}", self.options);
-        let location = Location::parse(&text, &variables).unwrap();
-        open_store(&location, Namespace::default(), &Self::settings()).unwrap()
-    }
-
-    fn mailbox(&self) -> Box<dyn Mailbox> {
-        let mut store = self.open();
-        store.create_mailbox("INBOX", None, None).unwrap();
-        let mut mailbox = store.open("INBOX", OpenMode::Write).unwrap();
-        mailbox.refresh().unwrap();
-        mailbox
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.home.path().join("mail/mailboxes/INBOX/dbox-Mails")
-    }
-
-    fn index(&self) -> Index {
-        open_index(&self.dir(), &Self::settings()).unwrap()
-    }
-
-    fn files(&self) -> Vec<String> {
-        files(&self.dir())
-    }
-}
-
-fn files(dir: &Path) -> Vec<String> {
-    let names = crate::folders::list::entries(dir).unwrap();
-    let names = names.into_iter().map(|name| name.into_string().unwrap());
-    names.filter(|name| !name.starts_with("dovecot.")).collect()
-}
-
-fn message(uid: Uid) -> SaveMessage {
-    SaveMessage {
-        uid,
-        guid: format!("guid-{uid}").as_str().into(),
-        flags: Flags::RECENT,
-        keywords: Vec::new(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
-        received_date: 1_000_000_000,
-        saved_date: 0,
-        pop3_uidl: "".into(),
-        pop3_order: 0,
-    }
-}
-
-fn save(mailbox: &mut dyn Mailbox, uids: &[Uid]) -> Vec<(Uid, Uid)> {
-    for uid in uids {
-        mailbox.save_begin(message(*uid)).unwrap();
-        mailbox.save_write(b"Subject: x\n\nbody\n").unwrap();
-        mailbox.save_finish().unwrap();
-    }
-    mailbox.commit().unwrap().moved
-}
-
-fn uids(mailbox: &mut dyn Mailbox) -> Vec<Uid> {
-    let table = mailbox.messages().unwrap();
-    table.iter().map(|message| message.uid).collect()
-}
+use crate::{Created, OpenMode};
 
 fn journal(account: &Account, guid: Guid, uids: &[Uid]) {
     Unfinished::new(&account.dir())
@@ -105,7 +19,7 @@ fn journal(account: &Account, guid: Guid, uids: &[Uid]) {
 
 #[test]
 fn files_of_a_killed_save_go() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     let mut mailbox = account.mailbox();
     save(mailbox.as_mut(), &[1, 2]);
     let guid = mailbox.status().unwrap().guid;
@@ -124,7 +38,7 @@ fn files_of_a_killed_save_go() {
 
 #[test]
 fn files_of_a_killed_expunge_go() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     let mut mailbox = account.mailbox();
     save(mailbox.as_mut(), &[1, 2]);
     let guid = mailbox.status().unwrap().guid;
@@ -141,7 +55,7 @@ fn files_of_a_killed_expunge_go() {
 
 #[test]
 fn a_journal_of_another_mailbox_says_nothing() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     save(account.mailbox().as_mut(), &[1]);
     fs::copy(account.dir().join("u.1"), account.dir().join("u.9")).unwrap();
     journal(&account, Guid([1; 16]), &[1, 9]);
@@ -151,7 +65,7 @@ fn a_journal_of_another_mailbox_says_nothing() {
 
 #[test]
 fn files_that_nobody_knows_are_never_touched() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     let mut mailbox = account.mailbox();
     save(mailbox.as_mut(), &[1]);
     for uid in [2, 7] {
@@ -167,7 +81,7 @@ fn files_that_nobody_knows_are_never_touched() {
 
 #[test]
 fn requests_of_others_are_carried_out() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     save(account.mailbox().as_mut(), &[1, 2, 3]);
     let mut request = Transaction::new(Origin::REQUEST);
     request.expunge(1, Guid::ZERO);
@@ -185,7 +99,7 @@ fn requests_of_others_are_carried_out() {
 
 #[test]
 fn a_lost_index_hides_no_mail() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     save(account.mailbox().as_mut(), &[1, 2]);
     for file in ["dovecot.index", "dovecot.index.log"] {
         fs::remove_file(account.dir().join(file)).unwrap();
@@ -204,7 +118,7 @@ fn a_lost_index_hides_no_mail() {
 
 #[test]
 fn a_lost_file_is_not_an_expunge() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     save(account.mailbox().as_mut(), &[1, 2]);
     fs::remove_file(account.dir().join("u.1")).unwrap();
     let mut mailbox = account.mailbox();
@@ -223,7 +137,7 @@ fn a_lost_file_is_not_an_expunge() {
 
 #[test]
 fn messages_in_alternative_storage_are_read_and_expunged() {
-    let account = Account::new(":ALT=~/alt");
+    let account = Account::new("sdbox", ":ALT=~/alt");
     let mut mailbox = account.mailbox();
     save(mailbox.as_mut(), &[1, 2, 3]);
     let alt = account.home.path().join("alt/mailboxes/INBOX/dbox-Mails");
@@ -245,7 +159,7 @@ fn messages_in_alternative_storage_are_read_and_expunged() {
 
 #[test]
 fn a_deletion_that_was_not_completed_is_taken_back() {
-    let account = Account::new("");
+    let account = Account::new("sdbox", "");
     save(account.mailbox().as_mut(), &[1]);
     let mut mark = Transaction::new(Origin::FACT);
     mark.mark_deleted();
