@@ -1,6 +1,8 @@
 //! From settings to the stores of a user.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dsync_storage::location::{LayoutKind, Location};
@@ -95,6 +97,7 @@ impl AccountOptions<'_> {
         text: &str,
     ) -> Result<(Box<dyn Store>, PathBuf), ConfigError> {
         let location = Location::parse(text, &self.user.variables()).map_err(ConfigError::Store)?;
+        refuse_root(&location.root)?;
         let separator = settings.separator.or(self.separator);
         let namespace = Namespace {
             prefix: settings.prefix.clone(),
@@ -196,6 +199,19 @@ impl AccountOptions<'_> {
     }
 }
 
+/// Root has no business in somebody's mail.
+fn refuse_root(root: &Path) -> Result<(), ConfigError> {
+    // What is not there yet is nobody's, and what cannot be looked at fails later.
+    let owner = fs::metadata(root).ok().map(|metadata| metadata.uid());
+    match owner {
+        Some(uid) if uid != 0 && nix::unistd::geteuid().is_root() => {
+            let path = root.to_owned();
+            Err(ConfigError::RootInUserStore { path, uid })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// All namespaces must have the same separator (`spec/brain-and-tree.md` 3.1).
 fn same_separator(stores: &[Box<dyn Store>]) -> Result<char, ConfigError> {
     let mut separators = stores.iter().map(|store| store.namespace().separator);
@@ -214,8 +230,6 @@ fn same_separator(stores: &[Box<dyn Store>]) -> Result<char, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::Origin;
 
@@ -228,6 +242,7 @@ mod tests {
         let user = User {
             name: "joe@example.org".into(),
             home: Some(home.to_owned()),
+            ..User::default()
         };
         let options = AccountOptions {
             settings: &settings,

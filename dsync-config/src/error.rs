@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::UserDb;
+
 /// Where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -16,6 +18,8 @@ pub enum Origin {
         /// The line.
         line: usize,
     },
+    /// The userdb, for one user.
+    Userdb,
 }
 
 impl fmt::Display for Origin {
@@ -23,6 +27,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Argument(option) => f.write_str(option),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Userdb => f.write_str("userdb"),
         }
     }
 }
@@ -79,11 +84,38 @@ pub enum ConfigError {
         /// Why.
         error: io::Error,
     },
-    /// The system does not know this user.
-    #[error(
-        "user {0} is unknown to this system; give -o mail_home=DIR and -o mail_location=... to sync without a system user"
-    )]
-    UnknownUser(String),
+    /// There is no such user.
+    #[error("user {name} is unknown to {}", place(.userdb))]
+    UnknownUser {
+        /// The name.
+        name: String,
+        /// Where it was looked up.
+        userdb: UserDb,
+    },
+    /// A source of users cannot be asked.
+    #[error("userdb {userdb} {reason}")]
+    Userdb {
+        /// The source.
+        userdb: String,
+        /// What is wrong, to be read after it.
+        reason: String,
+    },
+    /// Root would write into somebody's mail, and leave files behind that its owner cannot use.
+    #[error("{} belongs to uid {uid}: run this as that user, or give -u USER", .path.display())]
+    RootInUserStore {
+        /// Root of the mail.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// The mail of this user must not, or cannot, be touched.
+    #[error("user {name}: {reason}")]
+    NotPermitted {
+        /// The user.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Neither an option nor the environment nor the system names a user.
     #[error("cannot tell whose mail to sync: give -u USER")]
     NoUser,
@@ -113,6 +145,15 @@ pub enum ConfigError {
     Store(dsync_storage::StorageError),
 }
 
+fn place(userdb: &UserDb) -> String {
+    match userdb {
+        UserDb::Passwd => "this system; give -o mail_home=DIR and -o mail_location=... \
+             to sync without a system user"
+            .to_owned(),
+        userdb => userdb.to_string(),
+    }
+}
+
 fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(
         || "; see the SETTINGS section of the manual page".to_owned(),
@@ -128,11 +169,13 @@ impl ConfigError {
             | Self::InvalidValue { origin, .. }
             | Self::Syntax { origin, .. } => match origin {
                 Origin::Argument(_) => 64,
-                Origin::File { .. } => 78,
+                Origin::File { .. } | Origin::Userdb => 78,
             },
             Self::NotAnAssignment { .. } | Self::NoUser | Self::NoLocation(_) => 64,
             Self::Read { .. } | Self::Variable { .. } | Self::Namespace { .. } => 78,
-            Self::UnknownUser(_) => 67,
+            Self::UnknownUser { .. } => 67,
+            Self::Userdb { .. } => 75,
+            Self::NotPermitted { .. } | Self::RootInUserStore { .. } => 77,
             Self::Store(error) => error.class.exit_code(),
         }
     }

@@ -73,6 +73,7 @@ mod tests {
         HomeLock::new(&User {
             name: "joe".into(),
             home,
+            ..User::default()
         })
     }
 

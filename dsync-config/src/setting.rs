@@ -1,5 +1,7 @@
 //! The table of settings: name, kind of value, default, meaning.
 
+use crate::UserDb;
+
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -7,6 +9,8 @@ pub enum Kind {
     Text,
     /// Any text; never shown.
     Secret,
+    /// A source of users, as [`crate::UserDb`] describes it.
+    Userdb,
     /// `yes` or `no`.
     Boolean,
     /// A whole number of at least this size.
@@ -48,7 +52,25 @@ settings! {
     MAIL_LOCATION = "mail_location", Kind::Text, "",
         "Where the user's own mail is, such as maildir:~/Maildir or mdbox:/srv/mail/%u.";
     MAIL_HOME = "mail_home", Kind::Text, "",
-        "Home directory of the user; %u, %n and %d may be used. Default: the system's.";
+        "Home directory of users whose userdb tells none; %u, %n and %d may be used.";
+    MAIL_UID = "mail_uid", Kind::Text, "",
+        "Owner of the mail of users whose userdb tells none: number or name.";
+    MAIL_GID = "mail_gid", Kind::Text, "",
+        "Group of it.";
+    MAIL_REPLICA = "mail_replica", Kind::Text, "",
+        "Destination of -d for users whose userdb tells none. Taken literally: no variables.";
+    USERDB = "userdb", Kind::Userdb, "",
+        "Who knows the users of -u, -A and -F: auth, auth:SOCKET, passwd, passwd-file:FILE, or static:FIELDS such as static:uid=vmail gid=vmail home=/srv/%d/%n. Default: auth if Dovecot's socket is there, else static if mail_home is set, else passwd.";
+    BASE_DIR = "base_dir", Kind::Text, "/run/dovecot",
+        "Where Dovecot's sockets are.";
+    FIRST_VALID_UID = "first_valid_uid", Kind::Number(0), "500",
+        "Smallest uid whose mail may be touched by a program that root started; 0 never is.";
+    LAST_VALID_UID = "last_valid_uid", Kind::Number(0), "0",
+        "Largest one; 0 for no limit.";
+    FIRST_VALID_GID = "first_valid_gid", Kind::Number(0), "1",
+        "Smallest gid.";
+    LAST_VALID_GID = "last_valid_gid", Kind::Number(0), "0",
+        "Largest one; 0 for no limit.";
     MAIL_ATTRIBUTE_DICT = "mail_attribute_dict", Kind::Text, "",
         "file:PATH of the dictionary with mailbox attributes. Empty: attributes are not kept.";
     MAIL_FSYNC = "mail_fsync", Kind::Choice(&["optimized", "always", "never"]), "optimized",
@@ -128,6 +150,10 @@ impl Setting {
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
         match self.kind {
             Kind::Text | Kind::Secret => Ok(()),
+            Kind::Userdb if UserDb::is_valid(value) => Ok(()),
+            Kind::Userdb => Err(
+                "is none of auth, auth:SOCKET, passwd, passwd-file:FILE, static:FIELDS".to_owned(),
+            ),
             Kind::Boolean => boolean(value)
                 .map(drop)
                 .ok_or_else(|| "is neither yes nor no".to_owned()),

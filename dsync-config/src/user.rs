@@ -3,8 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use dsync_storage::location::Variables;
+use nix::unistd::{getgid, getuid};
 
-use crate::{ConfigError, MAIL_HOME, Settings};
+use crate::userdb::{group_id, user_id};
+use crate::{
+    ConfigError, MAIL_GID, MAIL_HOME, MAIL_LOCATION, MAIL_REPLICA, MAIL_UID, Origin, Settings,
+    UserDb, UserFields,
+};
 
 /// What the program found in its environment about the person who runs it.
 #[derive(Clone, Debug, Default)]
@@ -16,50 +21,120 @@ pub struct Login {
 }
 
 /// A user whose mail is synced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// Name, often with a domain.
     pub name: String,
     /// Home directory, if there is one.
     pub home: Option<PathBuf>,
+    /// Who owns the mail; `None` for whoever runs the program.
+    pub uid: Option<u32>,
+    /// The group of it.
+    pub gid: Option<u32>,
+    /// System user whose supplementary groups count.
+    pub groups_of: Option<String>,
+    /// Location of the mail, if the user has one of its own.
+    pub mail: Option<String>,
+    /// The destination of `-d`.
+    pub mail_replica: Option<String>,
+    /// Nothing of this user is replicated.
+    pub no_replicate: bool,
+    /// It was looked up, and did not just start the program.
+    pub looked_up: bool,
 }
 
 impl User {
-    /// Finds the user: `-u`, else `$USER`, else the login of this process.
+    /// Finds the user: a name given with `-u` is looked up in the userdb; without one it is
+    /// whoever runs the program, and nothing is looked up.
     ///
-    /// The home directory is the setting `mail_home`; else, for a name given with `-u`, the
-    /// system's; else `$HOME`, else the system's.
+    /// What the userdb does not tell comes from `mail_uid`, `mail_gid` and `mail_home`.
     pub fn find(
         name: Option<&str>,
         login: &Login,
         settings: &Settings,
     ) -> Result<Self, ConfigError> {
-        let this_process = || {
-            nix::unistd::User::from_uid(nix::unistd::getuid())
-                .ok()
-                .flatten()
+        match name {
+            Some(name) => Self::look_up(name, settings),
+            None => Self::of_login(login, settings),
+        }
+    }
+
+    fn look_up(name: &str, settings: &Settings) -> Result<Self, ConfigError> {
+        let userdb = UserDb::from_settings(settings);
+        let Some(fields) = userdb.lookup(name)? else {
+            return Err(ConfigError::UnknownUser {
+                name: name.to_owned(),
+                userdb,
+            });
         };
         let mut user = Self {
-            name: match (name, &login.user) {
-                (Some(name), _) => name.to_owned(),
-                (None, Some(user)) if !user.is_empty() => user.clone(),
-                (None, _) => this_process().ok_or(ConfigError::NoUser)?.name,
-            },
-            home: None,
+            name: fields.name.clone(),
+            looked_up: true,
+            ..Self::default()
         };
-        let mail_home = settings.text(&MAIL_HOME);
-        user.home = if !mail_home.is_empty() {
-            Some(PathBuf::from(user.expand(mail_home)?))
-        } else if name.is_some() && name != login.user.as_deref() {
-            Some(home_of(&user.name).ok_or_else(|| ConfigError::UnknownUser(user.name.clone()))?)
-        } else {
-            login
+        user.take(fields, settings)?;
+        let replica = || Some(settings.text(&MAIL_REPLICA)).filter(|text| !text.is_empty());
+        user.mail_replica = user.mail_replica.or_else(|| replica().map(str::to_owned));
+        Ok(user)
+    }
+
+    /// Fields first for the ids, since the others may have variables for them.
+    fn take(&mut self, fields: UserFields, settings: &Settings) -> Result<(), ConfigError> {
+        let id = |setting, parse: fn(&str) -> Result<u32, String>| match settings.text(setting) {
+            "" => Ok(None),
+            text => parse(text)
+                .map(Some)
+                .map_err(|reason| ConfigError::Variable {
+                    text: text.to_owned(),
+                    reason,
+                }),
+        };
+        self.uid = fields.uid.or(id(&MAIL_UID, user_id)?);
+        self.gid = fields.gid.or(id(&MAIL_GID, group_id)?);
+        self.groups_of = fields.groups_of;
+        self.no_replicate = fields.no_replicate;
+        self.mail_replica = fields.mail_replica;
+        let home = match &fields.home {
+            Some(home) => home.to_string_lossy().into_owned(),
+            None => settings.text(&MAIL_HOME).to_owned(),
+        };
+        self.home = Some(self.expand(&home)?)
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from);
+        self.mail = fields.mail;
+        Ok(())
+    }
+
+    /// Whoever runs the program: `$USER` and `$HOME`, else what the system knows.
+    fn of_login(login: &Login, settings: &Settings) -> Result<Self, ConfigError> {
+        let this_process = || nix::unistd::User::from_uid(getuid()).ok().flatten();
+        let replica = settings.text(&MAIL_REPLICA);
+        let mut user = Self {
+            name: match &login.user {
+                Some(user) if !user.is_empty() => user.clone(),
+                _ => this_process().ok_or(ConfigError::NoUser)?.name,
+            },
+            mail_replica: Some(replica.to_owned()).filter(|text| !text.is_empty()),
+            ..Self::default()
+        };
+        user.home = match settings.text(&MAIL_HOME) {
+            "" => login
                 .home
                 .clone()
                 .filter(|home| home.is_absolute())
-                .or_else(|| this_process().map(|user| user.dir))
+                .or_else(|| this_process().map(|user| user.dir)),
+            home => Some(user.expand(home)?.into()),
         };
         Ok(user)
+    }
+
+    /// The settings with those that the userdb has for this user.
+    pub fn settings(&self, settings: &Settings) -> Result<Settings, ConfigError> {
+        let mut own = settings.clone();
+        if let Some(mail) = &self.mail {
+            own.set(MAIL_LOCATION.name, mail, &Origin::Userdb)?;
+        }
+        Ok(own)
     }
 
     /// What `%` variables in settings stand for.
@@ -68,8 +143,8 @@ impl User {
             user: self.name.clone(),
             home: self.home.clone(),
             service: "doveadm".to_owned(),
-            uid: Some(nix::unistd::getuid().as_raw()),
-            gid: Some(nix::unistd::getgid().as_raw()),
+            uid: Some(self.uid.unwrap_or_else(|| getuid().as_raw())),
+            gid: Some(self.gid.unwrap_or_else(|| getgid().as_raw())),
             hostname: crate::host_name(),
         }
     }
@@ -90,16 +165,9 @@ impl User {
     }
 }
 
-/// The system's home directory for a user.
-fn home_of(name: &str) -> Option<PathBuf> {
-    let user = nix::unistd::User::from_name(name).ok().flatten()?;
-    Some(user.dir)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Origin;
 
     fn login() -> Login {
         Login {
@@ -108,28 +176,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_environment_names_the_user() {
-        let user = User::find(None, &login(), &Settings::default()).unwrap();
-        assert_eq!(user.name, "joe");
-        assert_eq!(user.home, Some("/home/joe".into()));
+    fn settings(assignments: &[&str]) -> Settings {
+        let mut settings = Settings::default();
+        for assignment in assignments {
+            settings
+                .assign(assignment, &Origin::Argument("-o"))
+                .unwrap();
+        }
+        settings
     }
 
     #[test]
-    fn mail_home_wins_and_knows_the_user() {
-        let mut settings = Settings::default();
-        settings
-            .assign("mail_home=/srv/%d/%n", &Origin::Argument("-o"))
-            .unwrap();
+    fn the_environment_names_the_user() {
+        let user = User::find(None, &login(), &settings(&[])).unwrap();
+        assert_eq!(user.name, "joe");
+        assert_eq!(user.home, Some("/home/joe".into()));
+        assert!(!user.looked_up);
+        let home = settings(&["mail_home=/srv/%u"]);
+        let user = User::find(None, &login(), &home).unwrap();
+        assert_eq!(user.home, Some("/srv/joe".into()));
+    }
+
+    #[test]
+    fn templates_know_the_user() {
+        let settings = settings(&[
+            "userdb=static:uid=5000 home=/srv/%d/%n mail=maildir:~/%i mail_replica=tcp:h:%u",
+            "mail_uid=1",
+            "mail_gid=6000",
+        ]);
         let user = User::find(Some("ann@example.org"), &login(), &settings).unwrap();
         assert_eq!(user.home, Some("/srv/example.org/ann".into()));
+        assert_eq!((user.uid, user.gid), (Some(5000), Some(6000)));
+        // Like Dovecot's, whose settings are not expanded there.
+        assert_eq!(user.mail_replica.as_deref(), Some("tcp:h:%u"));
+        let own = user.settings(&settings).unwrap();
+        assert_eq!(own.text(&MAIL_LOCATION), "maildir:~/%i");
+        assert_eq!(user.expand("%i").unwrap(), "5000");
     }
 
     #[test]
     fn unknown_users_are_refused() {
-        let error = User::find(Some("no-such-user-here"), &login(), &Settings::default());
+        let passwd = settings(&["userdb=passwd"]);
+        let error = User::find(Some("no-such-user-here"), &login(), &passwd);
         assert_eq!(error.unwrap_err().exit_code(), 67);
-        let root = User::find(Some("root"), &login(), &Settings::default()).unwrap();
-        assert_eq!(root.home, Some("/root".into()));
+        let root = User::find(Some("root"), &login(), &passwd).unwrap();
+        assert_eq!((root.home, root.uid), (Some("/root".into()), Some(0)));
     }
 }

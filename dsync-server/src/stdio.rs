@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dsync_config::{AccountOptions, DSYNC_ALT_CHAR, HomeLock, Login, Settings, User};
+use dsync_config::{AccountOptions, DSYNC_ALT_CHAR, HomeLock, Identity, Login, Settings, User};
 use dsync_engine::{Brain, Environment};
 use dsync_server::{Cli, read_user_prefix};
 use dsync_transport::{Hangup, Rawlog, Role, Session, SessionOptions, drive, stop_signal};
@@ -42,6 +42,9 @@ fn build(cli: &Cli, user: Option<&str>) -> Result<Brain, Failure> {
         home: env::var_os("HOME").map(PathBuf::from),
     };
     let user = User::find(user, &login, &settings)?;
+    // From here on nothing is done as root.
+    Identity::of(&user, &settings)?.assume()?;
+    let settings = user.settings(&settings)?;
     let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
     let account = AccountOptions {
         settings: &settings,

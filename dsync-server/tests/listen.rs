@@ -1,13 +1,15 @@
 //! The listener, with clients that keep to the protocol and others that do not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
-use std::fs;
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use common::Homes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -20,20 +22,16 @@ const COMMAND: &str = "\tjoe\tdsync-server\t-ujoe\n";
 struct Server {
     child: Child,
     stderr: BufReader<ChildStderr>,
-    homes: tempfile::TempDir,
+    homes: Homes,
     /// Of the first listener.
     port: u16,
 }
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
-        let homes = tempfile::tempdir().unwrap();
-        for folder in ["cur", "new", "tmp"] {
-            fs::create_dir_all(homes.path().join("joe/Maildir").join(folder)).unwrap();
-        }
-        let home = format!("mail_home={}/%u", homes.path().display());
+        let homes = Homes::new(&["joe"]);
         let mut child = Command::new(env!("CARGO_BIN_EXE_dsync-server"))
-            .args(["-o", &home, "-o", "mail_location=maildir:~/Maildir"])
+            .args(homes.options())
             .args(["-o", "doveadm_password=sekret-Pass1"])
             .args(["listen", "tcp:127.0.0.1:0"])
             .args(arguments)
@@ -222,7 +220,7 @@ fn refused_commands_leave_the_connection_usable() {
 
 #[test]
 fn an_unknown_user_is_refused_with_the_reason() {
-    let server = Server::start(&["-o", "mail_home="]);
+    let server = Server::start(&["-o", "userdb=passwd"]);
     let mut stream = server.connect();
     let command = "\tno-such-user-here\tdsync-server\n";
     stream

@@ -1,17 +1,20 @@
 //! The program on its standard streams.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use std::fs;
+mod common;
+
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output, Stdio};
 
-/// Runs the server with this input; the homes of its users are in `homes`.
-fn serve(homes: &Path, arguments: &[&str], input: &[u8]) -> Output {
-    let home = format!("mail_home={}/%u", homes.display());
+use common::{Homes, owner};
+
+/// Runs the server with this input.
+fn serve(homes: &Homes, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dsync-server"))
-        .args(["-o", &home, "-o", "mail_location=maildir:~/Maildir"])
+        .args(homes.options())
         .args(arguments)
+        .current_dir(homes.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -24,15 +27,10 @@ fn serve(homes: &Path, arguments: &[&str], input: &[u8]) -> Output {
 
 #[test]
 fn the_first_line_names_the_user() {
-    let homes = tempfile::tempdir().unwrap();
-    for name in ["ann", "joe"] {
-        for folder in ["cur", "new", "tmp"] {
-            fs::create_dir_all(homes.path().join(name).join("Maildir").join(folder)).unwrap();
-        }
-    }
+    let homes = Homes::new(&["ann", "joe"]);
     let banner = b"VERSION\tdsync\t3\t5\n";
     let output = serve(
-        homes.path(),
+        &homes,
         &["-D", "--remoteprefix"],
         &[b"joe\n", &banner[..]].concat(),
     );
@@ -45,7 +43,7 @@ fn the_first_line_names_the_user() {
 
 #[test]
 fn mistakes_end_without_a_word_of_protocol() {
-    let homes = tempfile::tempdir().unwrap();
+    let homes = Homes::new(&[]);
     for (input, code, start) in [
         (&b""[..], 75, "the client closed the connection before"),
         (
@@ -55,7 +53,7 @@ fn mistakes_end_without_a_word_of_protocol() {
         ),
         (b"\n", 64, "the client sent an empty user name"),
     ] {
-        let output = serve(homes.path(), &["--remoteprefix"], input);
+        let output = serve(&homes, &["--remoteprefix"], input);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{text}");
         let start = format!("dsync-server: error: {start}");
@@ -66,11 +64,36 @@ fn mistakes_end_without_a_word_of_protocol() {
 
 #[test]
 fn an_unknown_user() {
-    let homes = tempfile::tempdir().unwrap();
-    let arguments = ["-o", "mail_home=", "--remoteprefix"];
-    let output = serve(homes.path(), &arguments, b"no-such-user-here\n");
+    let homes = Homes::new(&[]);
+    let arguments = ["-o", "userdb=passwd", "--remoteprefix"];
+    let output = serve(&homes, &arguments, b"no-such-user-here\n");
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(67), "{text}");
     assert!(text.contains("no-such-user-here"), "{text}");
     assert_eq!(output.stdout, b"");
+}
+
+/// Nothing in the store belongs to root afterwards, whoever started the program.
+#[test]
+fn the_session_becomes_the_user() {
+    let homes = Homes::new(&["joe"]);
+    let banner = b"VERSION\tdsync\t3\t5\n";
+    let output = serve(&homes, &["-u", "joe", "-r", "raw.log"], banner);
+    assert!(output.stdout.starts_with(banner), "{output:?}");
+    let log = std::fs::metadata(homes.path().join("raw.log")).unwrap();
+    assert_eq!((log.uid(), log.gid()), owner());
+    for (setting, reason) in [
+        ("mail_uid=0", "users with UID 0 not permitted"),
+        (
+            "first_valid_uid=60000",
+            "not permitted (see first_valid_uid",
+        ),
+    ] {
+        let output = serve(&homes, &["-u", "joe", "-o", setting], banner);
+        let text = String::from_utf8(output.stderr).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            assert!(text.contains(reason), "{text}");
+            assert_eq!((output.status.code(), output.stdout), (Some(77), vec![]));
+        }
+    }
 }

@@ -88,7 +88,7 @@ fn settings() -> String {
     );
     for setting in SETTINGS {
         let values = match setting.kind {
-            Kind::Text | Kind::Secret => "text".to_owned(),
+            Kind::Text | Kind::Secret | Kind::Userdb => "text".to_owned(),
             Kind::Boolean => "yes or no".to_owned(),
             Kind::Number(_) => "number".to_owned(),
             Kind::Character => "one character".to_owned(),
