@@ -13,8 +13,8 @@ const EXAMPLES: &str = "\
 Examples:
   Keep two Maildirs equal, both on this host:
     dsync sync --source maildir:~/Maildir maildir:/srv/copy/joe
-  Two-way with another host; there runs dsync-server:
-    dsync -v sync ssh mail.example.org dsync-server
+  Two-way with another host; there is dsync-server or a Dovecot:
+    dsync -v sync mail.example.org
   The same, the other side is a Dovecot:
     dsync sync ssh root@mail.example.org doveadm dsync-server -u joe
   Make a backup (the destination becomes equal to the source), then restore it:
@@ -33,6 +33,9 @@ DESTINATION is one of
   maildir:PATH            a mail location on this host (also with options: maildir:PATH:LAYOUT=fs)
   PROGRAM [ARGUMENT...]   a command that speaks dsync on its stdin and stdout; if the last word is
                           not dsync-server, that word is added, as doveadm does
+  [USER@]HOST             another host, by ssh (dsync_remote_cmd): dsync-server there, or Dovecot
+                          USER is whose mail it is there; remote:LOGIN@HOST tells who logs in
+  remoteprefix:HOST       the same for a command there that reads the user's name from its input
   tcp:HOST[:PORT]         a doveadm server, dsync-server's or Dovecot's (doveadm_password,
                           doveadm_port); also the path of its UNIX socket
   tcps:HOST[:PORT]        the same with TLS (ssl_client_ca_file)
@@ -43,6 +46,8 @@ Examples:
   dsync sync ssh mail.example.org dsync-server -o mail_location=maildir:~/Maildir
   dsync sync -m INBOX -t 30days ssh mail.example.org doveadm dsync-server -u joe
   dsync -c /etc/dsync.toml sync -u joe tcps:mail.example.org:4711
+  dsync sync -u joe remote:vmail@mail.example.org
+  dsync sync -A -d                          every user of this host with its mail_replica
   dsync sync -1 maildir:/srv/archive        only add, delete nothing in the destination";
 
 const BACKUP_EXAMPLES: &str = "\
@@ -76,6 +81,13 @@ pub struct Cli {
     /// Options for every command.
     #[command(flatten)]
     pub global: GlobalArguments,
+    /// This program was started by itself, to become this user: its standard input is the way to
+    /// the other side.
+    #[arg(long, hide = true, value_name = "USER")]
+    pub worker: Option<String>,
+    /// The same for one of many users, who are named in messages.
+    #[arg(long, hide = true, requires = "worker")]
+    pub worker_of_many: bool,
     /// What to do.
     #[command(subcommand)]
     pub action: Action,
@@ -181,9 +193,23 @@ pub struct SyncArguments {
     #[arg(long, value_name = "LOCATION")]
     pub source: Option<String>,
 
-    /// Whose mail: fills in %u in settings and finds the home directory
-    #[arg(short, long, value_name = "USER")]
+    /// Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit
+    #[arg(short, long, value_name = "USER", help_heading = "Whose mail")]
     pub user: Option<String>,
+
+    /// All users of the userdb, one after the other
+    #[arg(short = 'A', long, help_heading = "Whose mail", conflicts_with_all = ["user", "user_file"])]
+    pub all_users: bool,
+
+    /// The users in this file, one per line; - for standard input
+    #[arg(
+        short = 'F',
+        long,
+        value_name = "FILE",
+        help_heading = "Whose mail",
+        conflicts_with = "user"
+    )]
+    pub user_file: Option<PathBuf>,
 
     /// The other side is the source, the own store the destination (backup and -1)
     #[arg(short = 'R', long, help_heading = "What is done")]
@@ -301,17 +327,9 @@ pub struct SyncArguments {
     #[arg(long, hide = true)]
     pub no_userdb_lookup: bool,
 
-    /// Not supported yet.
-    #[arg(short = 'd', long, hide = true)]
+    /// The destination is the user's mail_replica
+    #[arg(short = 'd', long)]
     pub default_destination: bool,
-
-    /// Not supported yet.
-    #[arg(short = 'A', long, hide = true)]
-    pub all_users: bool,
-
-    /// Not supported yet.
-    #[arg(short = 'F', long, hide = true)]
-    pub user_file: Option<PathBuf>,
 
     /// Not supported yet.
     #[arg(short = 'S', long, hide = true)]

@@ -19,6 +19,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Console {
     output: OutputOptions,
     bar: Option<ProgressBar>,
+    /// Whom the lines are about, if there are many users.
+    user: Option<String>,
 }
 
 impl Console {
@@ -37,7 +39,27 @@ impl Console {
             );
             bar
         });
-        Self { output, bar }
+        Self {
+            output,
+            bar,
+            user: None,
+        }
+    }
+
+    /// The same console for lines about this user.
+    pub(crate) fn about(&self, user: &str) -> Self {
+        Self {
+            user: Some(user.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// What every line begins with.
+    fn prefix(&self) -> String {
+        match &self.user {
+            None => "dsync: ".to_owned(),
+            Some(user) => format!("dsync: {user}: "),
+        }
     }
 
     /// Messages of all parts of the program become lines here: errors always, warnings unless
@@ -74,13 +96,13 @@ impl Console {
     /// A line for standard error, unless `-q` was given.
     pub(crate) fn line(&self, text: &str) {
         if !self.output.quiet {
-            self.raw(format!("dsync: {text}\n").as_bytes());
+            self.raw(format!("{}{text}\n", self.prefix()).as_bytes());
         }
     }
 
     /// A line about what went wrong.
     pub(crate) fn error(&self, text: &str) {
-        self.raw(format!("dsync: error: {text}\n").as_bytes());
+        self.raw(format!("{}error: {text}\n", self.prefix()).as_bytes());
     }
 
     /// A line for standard output: the state, or the JSON object.
@@ -154,7 +176,7 @@ impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
         self.console
-            .raw(format!("dsync: {}", with_level(&text)).as_bytes());
+            .raw(format!("{}{}", self.console.prefix(), with_level(&text)).as_bytes());
     }
 }
 

@@ -9,10 +9,23 @@ pub(crate) const SERVER_WORD: &str = "dsync-server";
 /// Where the other side of a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
+    /// `-d`: the user's `mail_replica`.
+    OfUser,
     /// A mail location on this host, such as `maildir:~/Backup`.
     Location(String),
     /// A program with its arguments that speaks dsync on its stdin and stdout.
     Command(Vec<String>),
+    /// Another host, by `dsync_remote_cmd`.
+    Host {
+        /// The host.
+        host: String,
+        /// Who logs in there; empty for what ssh decides.
+        login: String,
+        /// Whose mail it is there.
+        user: HostUser,
+        /// The user's name is the first line that is sent.
+        prefix: bool,
+    },
     /// A doveadm server: `HOST[:PORT]` or the path of a UNIX socket.
     Doveadm {
         /// What stands after the prefix.
@@ -20,12 +33,29 @@ pub enum Destination {
         /// `tcps:`
         tls: bool,
     },
-    /// A kind that this version cannot reach yet; the text says which.
-    Unsupported(&'static str),
 }
 
-/// What the arguments after the options mean.
-pub fn parse(arguments: &[String]) -> Result<Destination, UsageError> {
+/// Whose mail is meant on another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostUser {
+    /// This user's.
+    Named(String),
+    /// The same user's as here, if one was given with `-u`; else whoever logs in.
+    AsGiven,
+    /// The same user's as here.
+    Same,
+}
+
+/// What the arguments after the options mean; `of_user` is `-d`.
+pub fn parse(arguments: &[String], of_user: bool) -> Result<Destination, UsageError> {
+    if of_user {
+        return match arguments {
+            [] => Ok(Destination::OfUser),
+            _ => Err(UsageError::new(
+                "-d takes the destination from the user's mail_replica: give none beside it",
+            )),
+        };
+    }
     let [argument] = arguments else {
         return match arguments.first() {
             Some(program) if !program.is_empty() => Ok(command(arguments.to_vec())),
@@ -35,19 +65,10 @@ pub fn parse(arguments: &[String]) -> Result<Destination, UsageError> {
     if argument.is_empty() {
         return Err(missing());
     }
-    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if let Some((scheme, rest)) = argument
-        .split_once(':')
-        .filter(|(scheme, _)| is_scheme(scheme))
+    if let Some((scheme, _)) = argument.split_once(':')
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
     {
-        let target = rest.to_owned();
-        return Ok(match scheme {
-            "tcp" => Destination::Doveadm { target, tls: false },
-            "tcps" => Destination::Doveadm { target, tls: true },
-            "remote" => Destination::Unsupported("remote:"),
-            "remoteprefix" => Destination::Unsupported("remoteprefix:"),
-            _ => Destination::Location(argument.clone()),
-        });
+        return Ok(parse_location(argument));
     }
     if argument.contains([' ', '/']) {
         let words: Vec<String> = argument.split(' ').map(str::to_owned).collect();
@@ -58,7 +79,48 @@ pub fn parse(arguments: &[String]) -> Result<Destination, UsageError> {
         }
         return Ok(command(words));
     }
-    Ok(Destination::Unsupported("[user@]host"))
+    let (user, host) = match argument.split_once('@') {
+        Some((user, host)) => (HostUser::Named(user.to_owned()), host),
+        None => (HostUser::AsGiven, argument.as_str()),
+    };
+    Ok(Destination::Host {
+        host: host_name(host)?,
+        login: String::new(),
+        user,
+        prefix: false,
+    })
+}
+
+/// What a location means, which may also stand in a user's `mail_replica`.
+pub fn parse_location(text: &str) -> Destination {
+    let host = |text: &str, prefix| {
+        let (login, host) = text.rsplit_once('@').unwrap_or(("", text));
+        Destination::Host {
+            host: host.to_owned(),
+            login: login.to_owned(),
+            user: HostUser::Same,
+            prefix,
+        }
+    };
+    let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+    let target = rest.to_owned();
+    match scheme {
+        "tcp" => Destination::Doveadm { target, tls: false },
+        "tcps" => Destination::Doveadm { target, tls: true },
+        "remote" => host(rest, false),
+        "remoteprefix" => host(rest, true),
+        _ => Destination::Location(text.to_owned()),
+    }
+}
+
+/// A host that ssh would take for an option is none.
+fn host_name(host: &str) -> Result<String, UsageError> {
+    if host.is_empty() || host.starts_with('-') {
+        return Err(UsageError::new(format!(
+            "{host:?} is not the name of a host"
+        )));
+    }
+    Ok(host.to_owned())
 }
 
 /// A command with the server's word appended, unless it is there.
@@ -72,7 +134,7 @@ fn command(mut words: Vec<String>) -> Destination {
 fn missing() -> UsageError {
     UsageError::new(
         "no destination: give a mail location such as maildir:/srv/backup/joe, \
-         or a command such as ssh host dsync-server (see dsync sync --help)",
+         a host, or a command such as ssh host dsync-server (see dsync sync --help)",
     )
 }
 
@@ -82,7 +144,7 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> Destination {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        parse(&arguments).unwrap()
+        parse(&arguments, false).unwrap()
     }
 
     fn words(words: &[&str]) -> Destination {
@@ -142,22 +204,52 @@ mod tests {
     }
 
     #[test]
-    fn hosts_come_later() {
-        for (argument, kind) in [
-            ("backup.example.org", "[user@]host"),
-            ("joe@x@h", "[user@]host"),
-            ("remote:vmail@h", "remote:"),
-            ("remoteprefix:h", "remoteprefix:"),
+    fn hosts() {
+        for (argument, host, login, user, prefix) in [
+            (
+                "b.example.org",
+                "b.example.org",
+                "",
+                HostUser::AsGiven,
+                false,
+            ),
+            ("joe@h", "h", "", HostUser::Named("joe".into()), false),
+            ("joe@x@h", "x@h", "", HostUser::Named("joe".into()), false),
+            ("remote:vmail@h", "h", "vmail", HostUser::Same, false),
+            ("remote:a@b@h:22", "h:22", "a@b", HostUser::Same, false),
+            ("remote:h", "h", "", HostUser::Same, false),
+            ("remoteprefix:vmail@h", "h", "vmail", HostUser::Same, true),
         ] {
-            assert_eq!(parsed(&[argument]), Destination::Unsupported(kind));
+            let expected = Destination::Host {
+                host: host.into(),
+                login: login.into(),
+                user,
+                prefix,
+            };
+            assert_eq!(parsed(&[argument]), expected);
         }
     }
 
     #[test]
+    fn replicas_of_users() {
+        assert_eq!(parse(&[], true).unwrap(), Destination::OfUser);
+        assert_eq!(parse(&["x:y".into()], true).unwrap_err().exit_code, 64);
+        assert_eq!(parse_location("host"), Destination::Location("host".into()));
+    }
+
+    #[test]
     fn nothing_is_a_mistake() {
-        for arguments in [&[][..], &[""], &["", "x"], &[" x"]] {
+        for arguments in [
+            &[][..],
+            &[""],
+            &["", "x"],
+            &[" x"],
+            &["@"],
+            &["-oProxy"],
+            &["joe@-x"],
+        ] {
             let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-            assert_eq!(parse(&arguments).unwrap_err().exit_code, 64);
+            assert_eq!(parse(&arguments, false).unwrap_err().exit_code, 64);
         }
     }
 }

@@ -11,6 +11,7 @@ const FORMAT: u32 = 1;
 #[derive(Serialize)]
 struct Object<'a> {
     format: u32,
+    user: Option<&'a str>,
     command: Option<&'a str>,
     verdict: &'a str,
     exit_code: u8,
@@ -72,7 +73,7 @@ impl From<&Progress> for Counters {
 }
 
 /// The object of a run that was started.
-pub(crate) fn report(report: &Report) -> String {
+pub(crate) fn report(user: &str, report: &Report) -> String {
     let outcome = &report.outcome;
     let verdict = match &outcome.error {
         Some(error) => error.message.clone(),
@@ -80,6 +81,7 @@ pub(crate) fn report(report: &Report) -> String {
     };
     write(&Object {
         format: FORMAT,
+        user: Some(user),
         command: Some(report.command),
         verdict: &verdict,
         exit_code: report.exit_code,
@@ -111,9 +113,10 @@ pub(crate) fn report(report: &Report) -> String {
 }
 
 /// The object of a run that could not be started.
-pub(crate) fn failure(message: &str, exit_code: u8) -> String {
+pub(crate) fn failure(user: Option<&str>, message: &str, exit_code: u8) -> String {
     write(&Object {
         format: FORMAT,
+        user,
         command: None,
         verdict: message,
         exit_code,

@@ -7,10 +7,12 @@
 mod cli;
 mod destination;
 mod options;
+mod remote_command;
 mod usage;
 pub mod values;
 
 pub use cli::{Action, Cli, GlobalArguments, SyncArguments, command};
-pub use destination::{Destination, parse as parse_destination};
+pub use destination::{Destination, HostUser, parse as parse_destination, parse_location};
 pub use options::{OutputOptions, RunOptions};
+pub use remote_command::RemoteNames;
 pub use usage::UsageError;

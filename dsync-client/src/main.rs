@@ -1,12 +1,15 @@
 //! The `dsync` command: parse, build, drive, report.
 
 mod console;
+mod ended;
 mod failure;
 mod json;
 mod report;
 mod road;
 mod run;
 mod sides;
+mod users;
+mod worker;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -21,7 +24,9 @@ use dsync_engine::Mode;
 
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::run::Inputs;
+use crate::road::SshMasters;
+use crate::run::{Inputs, Stop, run_user};
+use crate::users::{Selection, Summary};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -36,15 +41,20 @@ fn main() -> ExitCode {
         }
     };
     let global = cli.global_arguments();
-    let output = OutputOptions::new(&global);
-    let console = Console::new(output, env::var_os("NO_COLOR").is_some());
+    let mut output = OutputOptions::new(&global);
+    // Who started a worker reads its result.
+    output.json |= cli.worker.is_some();
+    let mut console = Console::new(output, env::var_os("NO_COLOR").is_some());
+    if let Some(user) = cli.worker.as_ref().filter(|_| cli.worker_of_many) {
+        console = console.about(user);
+    }
     console.install_logging();
     match start(cli, &global, output, &console) {
         Ok(code) => code.into(),
         Err(failure) => {
             console.error(&failure.message);
             if output.json {
-                console.result(&json::failure(&failure.message, failure.exit_code));
+                console.result(&json::failure(None, &failure.message, failure.exit_code));
             }
             failure.exit_code.into()
         }
@@ -70,27 +80,89 @@ fn start(
     let now = jiff::Timestamp::now();
     let options = RunOptions::new(mode, &arguments, &settings, output.debug, now)?;
     let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
-    let inputs = Inputs {
+    let selection = match &cli.worker {
+        Some(user) => Selection::One(Some(user.clone())),
+        None => Selection::new(&arguments, &settings)?,
+    };
+    let of_many = matches!(selection, Selection::Many(_));
+    let mut inputs = Inputs {
         command,
         options,
         settings,
-        user: arguments.user,
         login: Login {
             user: env::var("USER").ok(),
             home: env::var_os("HOME").map(PathBuf::from),
         },
         host_domain,
+        arguments: env::args_os().skip(1).collect(),
+        is_worker: cli.worker.is_some(),
+        of_many,
+        replicates: arguments.replicator_notify,
+        ssh: SshMasters::default(),
     };
+    if of_many {
+        inputs.ssh.folder = Some(env::temp_dir());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::temporary(format!("cannot start: {error}")))?;
-    let report = runtime.block_on(run::run(inputs, console));
+    let result = runtime.block_on(run_all(&inputs, &selection, output, console));
     // A thread may hang in a read that nobody can interrupt.
     runtime.shutdown_background();
-    let report = report?;
-    report.print(console, output);
-    Ok(report.exit_code)
+    result
+}
+
+async fn run_all(
+    inputs: &Inputs,
+    selection: &Selection,
+    output: OutputOptions,
+    console: &Console,
+) -> Result<u8, Failure> {
+    let stop = Stop::new(console)?;
+    match selection {
+        Selection::One(name) => {
+            let ended = run_user(inputs, name.as_deref(), stop, console).await;
+            match &ended.state {
+                _ if output.json => console.result(&ended.json),
+                Some(state) => console.result(state),
+                None => {}
+            }
+            Ok(ended.exit_code)
+        }
+        Selection::Many(names) => {
+            let summary = run_many(inputs, names, stop, output, console).await;
+            inputs.ssh.close().await;
+            summary.print(console);
+            Ok(summary.exit_code())
+        }
+    }
+}
+
+/// One user after the other; nobody's failure is another one's.
+async fn run_many(
+    inputs: &Inputs,
+    names: &[String],
+    stop: Stop,
+    output: OutputOptions,
+    console: &Console,
+) -> Summary {
+    let mut summary = Summary::default();
+    for (index, name) in names.iter().enumerate() {
+        if stop.is_there() {
+            summary.leave(names.len() - index);
+            break;
+        }
+        let about = console.about(name);
+        let ended = run_user(inputs, Some(name), stop.clone(), &about).await;
+        match &ended.state {
+            _ if output.json => console.result(&ended.json),
+            Some(state) => console.result(&format!("{name} {state}")),
+            None => {}
+        }
+        summary.add(name, &ended);
+    }
+    summary
 }
 
 /// Replaces this program by the server that lies beside it, or in PATH. Returns only if that

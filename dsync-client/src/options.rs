@@ -75,7 +75,6 @@ impl RunOptions {
         debug: bool,
         now: Timestamp,
     ) -> Result<Self, UsageError> {
-        refuse_unsupported(arguments)?;
         let seconds = |option, text: &Option<String>, default| {
             text.as_deref()
                 .map_or(Ok(default), |text| values::seconds(option, text))
@@ -87,13 +86,7 @@ impl RunOptions {
             ));
         }
         let lock_timeout = seconds("-l", &arguments.lock_timeout, 0)?;
-        let destination = parse_destination(&arguments.destination)?;
-        if let Destination::Unsupported(kind) = &destination {
-            return Err(UsageError::new(format!(
-                "a destination of the kind {kind} is not supported yet; \
-                 give a command instead, such as ssh host dsync-server"
-            )));
-        }
+        let destination = parse_destination(&arguments.destination, arguments.default_destination)?;
         if arguments.all_namespaces && matches!(destination, Destination::Location(_)) {
             return Err(UsageError::value(
                 "-N parameter requires syncing with remote host (use -n PREFIX here)",
@@ -188,30 +181,6 @@ fn filters(arguments: &SyncArguments, now: Timestamp) -> Result<Filters, UsageEr
         ));
     }
     Ok(filters)
-}
-
-fn refuse_unsupported(arguments: &SyncArguments) -> Result<(), UsageError> {
-    let is_mask = |user: &String| user.contains(['*', '?']);
-    for (given, what) in [
-        (
-            arguments.default_destination,
-            "-d (the destination from mail_replica)",
-        ),
-        (arguments.all_users, "-A (all users)"),
-        (arguments.user_file.is_some(), "-F (users from a file)"),
-        (arguments.socket_path.is_some(), "-S (a doveadm server)"),
-        (
-            arguments.user.as_ref().is_some_and(is_mask),
-            "-u with a mask",
-        ),
-    ] {
-        if given {
-            return Err(UsageError::new(format!(
-                "{what} is not supported yet; run dsync once for each user, with -u USER and a DESTINATION"
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -353,22 +322,6 @@ mod tests {
                 &["-N", "x:y"],
                 75,
                 "-N parameter requires syncing with remote host",
-            ),
-            (
-                &["host"],
-                64,
-                "a destination of the kind [user@]host is not supported yet",
-            ),
-            (&["-A", "x:y"], 64, "-A (all users) is not supported yet"),
-            (
-                &["-d"],
-                64,
-                "-d (the destination from mail_replica) is not supported yet",
-            ),
-            (
-                &["-u", "*", "x:y"],
-                64,
-                "-u with a mask is not supported yet",
             ),
             (&[], 64, "no destination: give a mail location"),
         ] {

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use dsync_client::OutputOptions;
 use dsync_engine::{Outcome, Progress};
 use dsync_proto::state_string;
 
 use crate::console::Console;
-use crate::json;
 use crate::run::Inputs;
 
 /// Most problems that are written out one by one.
@@ -49,8 +47,16 @@ impl Report {
         }
     }
 
-    /// Prints everything about the run.
-    pub(crate) fn print(&self, console: &Console, output: OutputOptions) {
+    /// What has to be told of a run that was not simply good.
+    pub(crate) fn error(&self) -> Option<String> {
+        match &self.outcome.error {
+            Some(error) => Some(error.message.clone()),
+            None => (self.exit_code != 0).then(|| self.verdict()),
+        }
+    }
+
+    /// Says everything about the run that is for people.
+    pub(crate) fn say(&self, console: &Console) {
         for problem in self.outcome.problems.iter().take(MAX_PROBLEMS) {
             console.error(&problem.to_string());
         }
@@ -63,11 +69,6 @@ impl Report {
         match &self.outcome.error {
             Some(error) => console.error(&error.message),
             None => console.line(&self.verdict()),
-        }
-        if output.json {
-            console.result(&json::report(self));
-        } else if let Some(state) = &self.state {
-            console.result(state);
         }
     }
 

@@ -4,20 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bstr::BString;
-use dsync_client::RunOptions;
+use dsync_client::{Destination, HostUser, RemoteNames, RunOptions};
 use dsync_config::{
-    DOVEADM_PASSWORD, DOVEADM_PORT, DOVEADM_USERNAME, SSL_CLIENT_CA_DIR, SSL_CLIENT_CA_FILE,
-    SSL_CLIENT_CERT_FILE, SSL_CLIENT_KEY_FILE, SSL_CLIENT_REQUIRE_VALID_CERT, SSL_MIN_PROTOCOL,
-    Setting, Settings,
+    DOVEADM_PASSWORD, DOVEADM_PORT, DOVEADM_USERNAME, DSYNC_REMOTE_CMD, SSL_CLIENT_CA_DIR,
+    SSL_CLIENT_CA_FILE, SSL_CLIENT_CERT_FILE, SSL_CLIENT_KEY_FILE, SSL_CLIENT_REQUIRE_VALID_CERT,
+    SSL_MIN_PROTOCOL, Setting, Settings, User,
 };
 use dsync_proto::doveadm::{Command, Credentials, LogLevel, LogLine, Reply, Status, StatusName};
-use dsync_transport::RemoteCommand;
 use dsync_transport::doveadm::{Connection, Login, Road, connect};
 use dsync_transport::net::{Target, TlsClient, TlsClientOptions, TlsVersion};
-use tokio::io::{AsyncRead, AsyncWrite};
+use dsync_transport::{RemoteCommand, SshMaster};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Mutex;
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::run::Inputs;
 
 /// How long everything before the session may take (`spec/transports-and-cli.md` 12).
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,8 +34,94 @@ pub(crate) struct Opened {
     pub(crate) command: Option<RemoteCommand>,
 }
 
+/// Opens the way to a destination that is not in this process. `None` for one that is.
+pub(crate) async fn open(
+    inputs: &Inputs,
+    settings: &Settings,
+    destination: &Destination,
+    user: &User,
+    console: &Console,
+) -> Result<Option<Opened>, Failure> {
+    match destination {
+        Destination::Location(_) | Destination::OfUser => Ok(None),
+        Destination::Command(words) => spawn(words, console).map(Some),
+        Destination::Host {
+            host,
+            login,
+            user: whose,
+            prefix,
+        } => {
+            let names = RemoteNames {
+                user: match whose {
+                    HostUser::Named(name) => name.clone(),
+                    HostUser::AsGiven if !user.looked_up => String::new(),
+                    HostUser::AsGiven | HostUser::Same => user.name.clone(),
+                },
+                login: login.clone(),
+                host: host.clone(),
+            };
+            let words = match settings.text(&DSYNC_REMOTE_CMD) {
+                "" => {
+                    let control = inputs.ssh.control_socket(&names).await?;
+                    names.default_command(*prefix, control.as_deref())
+                }
+                template => names.command(template)?,
+            };
+            let mut opened = spawn(&words, console)?;
+            if *prefix {
+                let line = format!("{}\n", user.name);
+                let sent = opened.writer.write_all(line.as_bytes()).await;
+                sent.map_err(|error| Failure::temporary(format!("{host}: {error}")))?;
+            }
+            Ok(Some(opened))
+        }
+        Destination::Doveadm { target, tls } => {
+            let road = doveadm_road(settings, target, *tls)?;
+            let opened = call(&road, settings, &user.name, &inputs.options, console).await?;
+            Ok(Some(opened))
+        }
+    }
+}
+
+/// The ssh connections of a command for many users: one for each host.
+#[derive(Default)]
+pub(crate) struct SshMasters {
+    /// Without it every user has a connection of its own.
+    pub(crate) folder: Option<PathBuf>,
+    open: Mutex<Vec<(String, String, SshMaster)>>,
+}
+
+impl SshMasters {
+    /// Where the connection to this host is; it is made if it is not there.
+    async fn control_socket(&self, names: &RemoteNames) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = &self.folder else {
+            return Ok(None);
+        };
+        let mut open = self.open.lock().await;
+        let known = open
+            .iter()
+            .find(|(host, login, _)| *host == names.host && *login == names.login);
+        if let Some((_, _, master)) = known {
+            return Ok(Some(master.control_socket().to_owned()));
+        }
+        let master = SshMaster::connect(&names.host, &names.login, folder)
+            .await
+            .map_err(|error| Failure::temporary(error.to_string()))?;
+        let path = master.control_socket().to_owned();
+        open.push((names.host.clone(), names.login.clone(), master));
+        Ok(Some(path))
+    }
+
+    /// Closes all of them.
+    pub(crate) async fn close(&self) {
+        for (_, _, master) in self.open.lock().await.drain(..) {
+            master.close().await;
+        }
+    }
+}
+
 /// Starts a command.
-pub(crate) fn spawn(words: &[String], console: &Console) -> Result<Opened, Failure> {
+fn spawn(words: &[String], console: &Console) -> Result<Opened, Failure> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| Failure::temporary("the command is empty"))?;
@@ -50,7 +138,7 @@ pub(crate) fn spawn(words: &[String], console: &Console) -> Result<Opened, Failu
 }
 
 /// Where a doveadm server is, and how it is reached. Nothing is tried yet.
-pub(crate) fn doveadm_road(settings: &Settings, target: &str, tls: bool) -> Result<Road, Failure> {
+fn doveadm_road(settings: &Settings, target: &str, tls: bool) -> Result<Road, Failure> {
     let port = u16::try_from(settings.number(&DOVEADM_PORT))
         .map_err(|_| Failure::new(78, "doveadm_port is not a port"))?;
     Ok(Road {
@@ -61,7 +149,7 @@ pub(crate) fn doveadm_road(settings: &Settings, target: &str, tls: bool) -> Resu
 }
 
 /// Starts a session of `dsync-server` on a doveadm server.
-pub(crate) async fn call(
+async fn call(
     road: &Road,
     settings: &Settings,
     user: &str,
@@ -89,7 +177,7 @@ pub(crate) async fn call(
 }
 
 /// User name and password for a doveadm server.
-pub(crate) fn credentials(settings: &Settings) -> Credentials {
+fn credentials(settings: &Settings) -> Credentials {
     Credentials {
         username: settings.text(&DOVEADM_USERNAME).as_bytes().to_vec(),
         password: settings.text(&DOVEADM_PASSWORD).as_bytes().to_vec(),
@@ -97,7 +185,7 @@ pub(crate) fn credentials(settings: &Settings) -> Credentials {
 }
 
 /// TLS as the settings want it.
-pub(crate) fn tls_client(settings: &Settings) -> Result<TlsClient, Failure> {
+fn tls_client(settings: &Settings) -> Result<TlsClient, Failure> {
     let path = |setting: &Setting| {
         let text = settings.text(setting);
         (!text.is_empty()).then(|| PathBuf::from(text))
@@ -118,7 +206,7 @@ pub(crate) fn tls_client(settings: &Settings) -> Result<TlsClient, Failure> {
 }
 
 /// Shows the lines of the server's log, each at its level.
-pub(crate) fn log_sink(target: &str, console: &Console) -> Box<dyn FnMut(LogLine) + Send> {
+fn log_sink(target: &str, console: &Console) -> Box<dyn FnMut(LogLine) + Send> {
     let prefix = format!("remote({target})");
     let console = console.clone();
     Box::new(move |line| {

@@ -1,23 +1,27 @@
 //! Builds both sides of a run, drives it, and collects what to report.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dsync_client::{Destination, RunOptions};
-use dsync_config::{Login, Origin, Settings, User};
-use dsync_engine::{Brain, Direction};
+use dsync_client::{Destination, RunOptions, parse_location};
+use dsync_config::{Identity, Login, Origin, Settings, User};
+use dsync_engine::{Brain, Direction, Outcome, SyncOptions};
 use dsync_proto::items::SyncType;
 use dsync_proto::state_string;
 use dsync_transport::{
     CommandEnd, Ending, Hangup, Rawlog, Role, Session, SessionOptions, drive, drive_local,
     stop_signal,
 };
+use tokio::sync::watch;
 
 use crate::console::Console;
+use crate::ended::Ended;
 use crate::failure::Failure;
 use crate::report::Report;
-use crate::road::{self, Opened};
+use crate::road::{self, Opened, SshMasters};
 use crate::sides::{Prepared, check_distinct, join, prepare};
+use crate::worker::{self, WorkerOptions};
 
 /// How long a command may take to end after a run (`spec/transports-and-cli.md` 7.3).
 const COMMAND_GRACE: Duration = Duration::from_secs(30);
@@ -25,68 +29,245 @@ const COMMAND_GRACE: Duration = Duration::from_secs(30);
 /// The same after a run that failed: it has no work left.
 const COMMAND_GRACE_FAILED: Duration = Duration::from_secs(2);
 
-/// Everything that a run starts from.
+/// Everything that the runs of a command start from.
 pub(crate) struct Inputs {
     pub(crate) command: &'static str,
     pub(crate) options: RunOptions,
     pub(crate) settings: Settings,
-    pub(crate) user: Option<String>,
     pub(crate) login: Login,
     pub(crate) host_domain: String,
+    /// The arguments of this program, for workers.
+    pub(crate) arguments: Vec<OsString>,
+    /// This process is a worker.
+    pub(crate) is_worker: bool,
+    /// There are other users too.
+    pub(crate) of_many: bool,
+    /// `-U`
+    pub(crate) replicates: bool,
+    pub(crate) ssh: SshMasters,
 }
 
-/// Does the run. Errors are those that prevent it; what fails later is in the report.
-pub(crate) async fn run(mut inputs: Inputs, console: &Console) -> Result<Report, Failure> {
-    let impatient = console.clone();
-    let stop = stop_signal(Hangup::Ignore, move |signal| {
-        leave_at_once(&impatient, signal);
+/// A signal that ends everything, for whoever wants to know.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<Option<&'static str>>);
+
+impl Stop {
+    /// Signals count from now on.
+    pub(crate) fn new(console: &Console) -> Result<Self, Failure> {
+        let impatient = console.clone();
+        let stop = stop_signal(Hangup::Ignore, move |signal| {
+            leave_at_once(&impatient, signal);
+        })
+        .map_err(|error| Failure::temporary(format!("cannot wait for signals: {error}")))?;
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(async move {
+            let signal = stop.await;
+            sender.send_replace(Some(signal));
+            // As long as the sender lives, nobody takes its end for a signal.
+            std::future::pending::<()>().await;
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Waits for the signal, and gives its name.
+    pub(crate) async fn wait(mut self) -> &'static str {
+        match self
+            .0
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|name| *name)
+        {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether it has come.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+/// Does the run of one user, and says everything about it that is for people.
+pub(crate) async fn run_user(
+    inputs: &Inputs,
+    name: Option<&str>,
+    stop: Stop,
+    console: &Console,
+) -> Ended {
+    let result = try_run(inputs, name, stop, console).await;
+    console.clear();
+    result.unwrap_or_else(|failure| {
+        console.error(&failure.message);
+        Ended::failed(name, &failure)
     })
-    .map_err(|error| Failure::temporary(format!("cannot wait for signals: {error}")))?;
-    tokio::pin!(stop);
-    take_state(&mut inputs.options, console);
-    let user = User::find(inputs.user.as_deref(), &inputs.login, &inputs.settings)?;
-    let direction = inputs.options.sync.client_direction();
+}
+
+async fn try_run(
+    inputs: &Inputs,
+    name: Option<&str>,
+    stop: Stop,
+    console: &Console,
+) -> Result<Ended, Failure> {
+    let user = User::find(name, &inputs.login, &inputs.settings)?;
+    if inputs.replicates && user.no_replicate {
+        console.line("not replicated: the userdb has noreplicate");
+        let report = Report::new(inputs, Outcome::default(), Arc::default());
+        return Ok(Ended::reported(&user.name, &report));
+    }
+    let identity = Identity::of(&user, &inputs.settings)?;
+    let settings = user.settings(&inputs.settings)?;
+    let destination = destination_of(inputs, &user)?;
+    if inputs.is_worker {
+        identity.assume()?;
+        let opened = match destination {
+            Destination::Location(_) => None,
+            _ => Some(inherited()?),
+        };
+        return run_here(
+            inputs,
+            &settings,
+            &user,
+            &destination,
+            opened,
+            stop,
+            console,
+        )
+        .await;
+    }
+    let open = road::open(inputs, &settings, &destination, &user, console);
+    let opened = tokio::select! {
+        opened = open => opened?,
+        signal = stop.clone().wait() => {
+            let message = format!("stopped by {signal} before the run began");
+            return Err(Failure::temporary(message));
+        }
+    };
+    match identity {
+        Identity::Same => {
+            run_here(
+                inputs,
+                &settings,
+                &user,
+                &destination,
+                opened,
+                stop,
+                console,
+            )
+            .await
+        }
+        Identity::Change { .. } => run_worker(inputs, &user, opened, stop, console).await,
+    }
+}
+
+/// `-d` becomes what the userdb says.
+fn destination_of(inputs: &Inputs, user: &User) -> Result<Destination, Failure> {
+    match (&inputs.options.destination, &user.mail_replica) {
+        (Destination::OfUser, Some(replica)) => Ok(parse_location(replica)),
+        (Destination::OfUser, None) => Err(Failure::new(68, "User has no mail_replica in userdb")),
+        (destination, _) => Ok(destination.clone()),
+    }
+}
+
+/// A worker's way to the other side; its other end is in the process that started it.
+fn inherited() -> Result<Opened, Failure> {
+    let stream = worker::inherited_stream()
+        .map_err(|error| Failure::temporary(format!("a worker without a socket: {error}")))?;
+    let (reader, writer) = stream.into_split();
+    Ok(Opened {
+        reader: Box::new(reader),
+        writer: Box::new(writer),
+        peer_name: "remote".to_owned(),
+        command: None,
+    })
+}
+
+/// The run in this process.
+async fn run_here(
+    inputs: &Inputs,
+    settings: &Settings,
+    user: &User,
+    destination: &Destination,
+    opened: Option<Opened>,
+    stop: Stop,
+    console: &Console,
+) -> Result<Ended, Failure> {
+    let options = with_state(
+        &inputs.options.sync,
+        inputs.options.state.as_deref(),
+        console,
+    );
+    let direction = options.client_direction();
     let create = direction == Direction::Receive;
-    let own = prepare(&inputs, &inputs.settings, &user, create, None)?;
-    let report = match inputs.options.destination.clone() {
-        Destination::Location(location) => {
-            let mut settings = inputs.settings.clone();
-            settings.set("mail_location", &location, &Origin::Argument("DESTINATION"))?;
+    let own = prepare(inputs, settings, user, create, None)?;
+    let report = match (destination, opened) {
+        (_, Some(opened)) => remote(inputs, options, own, opened, stop, console).await,
+        (Destination::Location(location), None) => {
+            let mut settings = settings.clone();
+            settings.set("mail_location", location, &Origin::Argument("DESTINATION"))?;
             for assignment in &inputs.options.destination_settings {
                 settings.assign(assignment, &Origin::Argument("-p"))?;
             }
             let separator = Some(own.open.separator);
             let create = direction != Direction::Receive;
-            let other = prepare(&inputs, &settings, &user, create, separator)?;
+            let other = prepare(inputs, &settings, user, create, separator)?;
             check_distinct(&own.open, &other.open)?;
-            local(&inputs, own, other, stop, console).await
+            local(inputs, options, own, other, stop, console).await
         }
-        Destination::Command(words) => {
-            let opened = road::spawn(&words, console)?;
-            remote(&inputs, own, opened, stop, console).await
-        }
-        Destination::Doveadm { target, tls } => {
-            let road = road::doveadm_road(&inputs.settings, &target, tls)?;
-            let call = road::call(
-                &road,
-                &inputs.settings,
-                &user.name,
-                &inputs.options,
-                console,
-            );
-            let opened = tokio::select! {
-                opened = call => opened?,
-                signal = &mut stop => return Err(stopped(signal)),
-            };
-            remote(&inputs, own, opened, stop, console).await
-        }
-        Destination::Unsupported(kind) => {
-            let message = format!("a destination of the kind {kind} is not supported yet");
-            return Err(Failure::new(64, message));
-        }
+        (_, None) => return Err(Failure::temporary("there is no way to the other side")),
     };
     console.clear();
-    Ok(report)
+    report.say(console);
+    Ok(Ended::reported(&user.name, &report))
+}
+
+/// The run in a process that becomes the user.
+async fn run_worker(
+    inputs: &Inputs,
+    user: &User,
+    mut opened: Option<Opened>,
+    stop: Stop,
+    console: &Console,
+) -> Result<Ended, Failure> {
+    let options = WorkerOptions {
+        arguments: inputs.arguments.clone(),
+        user: user.name.clone(),
+        of_many: inputs.of_many,
+    };
+    let mut ended = worker::run(&options, opened.as_mut(), stop.wait()).await?;
+    let Some(Opened {
+        reader,
+        writer,
+        command: Some(command),
+        ..
+    }) = opened
+    else {
+        return Ok(ended);
+    };
+    drop((reader, writer));
+    let end = command.finish(grace(ended.exit_code != 0)).await;
+    if let Some(complaint) = end.complaint() {
+        console.line(&complaint);
+    }
+    if ended.exit_code != 0 {
+        ended.exit_code = telling_code(&end).unwrap_or(ended.exit_code);
+    }
+    Ok(ended)
+}
+
+fn grace(failed: bool) -> Duration {
+    match failed {
+        false => COMMAND_GRACE,
+        true => COMMAND_GRACE_FAILED,
+    }
+}
+
+/// What the other side knows about its own failure is more than "it failed".
+fn telling_code(end: &CommandEnd) -> Option<u8> {
+    end.code()
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(|code| matches!(code, 64 | 65 | 67 | 68 | 73 | 77 | 78))
 }
 
 /// Nothing is lost by it: every step of the stores is safe against a sudden end.
@@ -99,42 +280,36 @@ fn leave_at_once(console: &Console, signal: &str) {
     std::process::exit(75);
 }
 
-fn stopped(signal: &str) -> Failure {
-    Failure::temporary(format!("stopped by {signal} before the run began"))
-}
-
 /// Puts the state of `-s` into the options; a damaged one means a full run, as in Dovecot.
-fn take_state(options: &mut RunOptions, console: &Console) {
-    let Some(text) = options.state.as_deref().filter(|text| !text.is_empty()) else {
-        return;
-    };
-    match state_string::import(text.as_bytes()) {
-        Ok(state) => options.sync.state = state,
-        Err(error) => {
+fn with_state(options: &SyncOptions, state: Option<&str>, console: &Console) -> SyncOptions {
+    let mut options = options.clone();
+    match state.map(|text| state_string::import(text.as_bytes())) {
+        Some(_) if state == Some("") => {}
+        Some(Ok(state)) => options.state = state,
+        Some(Err(error)) => {
             console.line(&format!(
                 "Saved sync state is invalid, falling back to full sync: {error}"
             ));
-            options.sync.sync_type = SyncType::Full;
+            options.sync_type = SyncType::Full;
         }
+        None => {}
     }
+    options
 }
 
 async fn local(
     inputs: &Inputs,
+    options: SyncOptions,
     own: Prepared,
     other: Prepared,
-    stop: impl Future<Output = &'static str>,
+    stop: Stop,
     console: &Console,
 ) -> Report {
     let progress = Arc::clone(&own.progress);
-    let client = Brain::client(
-        inputs.options.sync.clone(),
-        own.open.account,
-        own.environment,
-    );
+    let client = Brain::client(options, own.open.account, own.environment);
     let server = Brain::server(other.open.account, other.environment);
     let ended = tokio::select! {
-        ended = drive_local(client, server, stop) => ended,
+        ended = drive_local(client, server, stop.wait()) => ended,
         never = console.watch(Arc::clone(&progress)) => match never {},
     };
     let outcome = join(ended.client, ended.server);
@@ -146,34 +321,28 @@ async fn local(
 
 async fn remote(
     inputs: &Inputs,
+    options: SyncOptions,
     own: Prepared,
     opened: Opened,
-    stop: impl Future<Output = &'static str>,
+    stop: Stop,
     console: &Console,
 ) -> Report {
     let progress = Arc::clone(&own.progress);
-    let brain = Brain::client(
-        inputs.options.sync.clone(),
-        own.open.account,
-        own.environment,
-    );
-    let options = SessionOptions {
+    let brain = Brain::client(options, own.open.account, own.environment);
+    let session = SessionOptions {
         role: Role::Client,
         peer_name: opened.peer_name,
         timeout: inputs.options.timeout,
         rawlog: open_rawlog(inputs, console),
     };
     let session = tokio::select! {
-        session = drive(brain, opened.reader, opened.writer, options, stop) => session,
+        session = drive(brain, opened.reader, opened.writer, session, stop.wait()) => session,
         never = console.watch(Arc::clone(&progress)) => match never {},
     };
     let end = match opened.command {
         None => None,
         Some(command) => {
-            let grace = match session.outcome.error {
-                None => COMMAND_GRACE,
-                Some(_) => COMMAND_GRACE_FAILED,
-            };
+            let grace = grace(session.outcome.error.is_some());
             Some(command.finish(grace).await)
         }
     };
@@ -213,12 +382,7 @@ fn add_command(report: &mut Report, session: &Session, end: &CommandEnd, console
                 dsync_transport::first_line(end.command.as_bytes()),
                 end.describe()
             );
-            // What the other side knows about its own failure is more than "it failed".
-            let code = end.code().and_then(|code| u8::try_from(code).ok());
-            if let Some(code) = code.filter(|code| matches!(code, 64 | 65 | 67 | 68 | 73 | 77 | 78))
-            {
-                report.exit_code = code;
-            }
+            report.exit_code = telling_code(end).unwrap_or(report.exit_code);
         }
         Some(_) => {}
     }

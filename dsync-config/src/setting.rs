@@ -87,6 +87,8 @@ settings! {
         "Create lock files with O_EXCL; no for old NFS servers.";
     HOSTNAME = "hostname", Kind::Text, "",
         "Name of this host: decides which side takes the user lock, and is part of file names.";
+    DSYNC_REMOTE_CMD = "dsync_remote_cmd", Kind::Text, "",
+        "Command for a host as destination, with %u, %{login} and %{host}, split at spaces. Default: ssh, and there dsync-server, or doveadm dsync-server where that is missing.";
     DSYNC_ALT_CHAR = "dsync_alt_char", Kind::Character, "_",
         "Replaces characters that a mailbox name cannot have on the other side.";
     DSYNC_HASHED_HEADERS = "dsync_hashed_headers", Kind::Words, "Date Message-ID",

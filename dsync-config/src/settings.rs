@@ -9,7 +9,7 @@ use crate::{ConfigError, Origin, Setting};
 /// All settings: what was given, and the defaults for the rest. A later value wins.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    values: BTreeMap<&'static str, String>,
+    values: BTreeMap<&'static str, (String, Origin)>,
     namespaces: Vec<NamespaceSettings>,
 }
 
@@ -76,7 +76,8 @@ impl Settings {
         setting
             .check(value)
             .map_err(|reason| invalid(name, value, origin, reason))?;
-        self.values.insert(setting.name, value.to_owned());
+        self.values
+            .insert(setting.name, (value.to_owned(), origin.clone()));
         Ok(())
     }
 
@@ -159,7 +160,12 @@ impl Settings {
     pub fn text(&self, setting: &Setting) -> &str {
         self.values
             .get(setting.name)
-            .map_or(setting.default, String::as_str)
+            .map_or(setting.default, |(value, _)| value)
+    }
+
+    /// Where the value of a setting was given; `None` for its default.
+    pub fn origin(&self, setting: &Setting) -> Option<&Origin> {
+        self.values.get(setting.name).map(|(_, origin)| origin)
     }
 
     /// Whether a boolean setting is on.

@@ -128,10 +128,12 @@ impl User {
         Ok(user)
     }
 
-    /// The settings with those that the userdb has for this user.
+    /// The settings with those that the userdb has for this user. What was given on the command
+    /// line stays.
     pub fn settings(&self, settings: &Settings) -> Result<Settings, ConfigError> {
         let mut own = settings.clone();
-        if let Some(mail) = &self.mail {
+        let given = matches!(settings.origin(&MAIL_LOCATION), Some(Origin::Argument(_)));
+        if let Some(mail) = self.mail.as_ref().filter(|_| !given) {
             own.set(MAIL_LOCATION.name, mail, &Origin::Userdb)?;
         }
         Ok(own)

@@ -3,6 +3,7 @@
 //! * [`drive`]: one brain, a codec and a byte stream.
 //! * [`drive_local`]: two brains in one process, no codec.
 //! * [`RemoteCommand`]: a peer that is a command on this host, such as `ssh`.
+//! * [`SshMaster`]: one ssh connection for the commands of many users.
 //! * [`doveadm`]: a peer behind a doveadm port, with or without TLS ([`net`]).
 //! * [`Rawlog`]: a copy of everything that is sent and received.
 //!
@@ -17,6 +18,7 @@ pub mod net;
 mod rawlog;
 mod session;
 mod signals;
+mod ssh;
 
 pub use command::{CommandEnd, RemoteCommand, SpawnError};
 pub use fault::{Ending, Role, first_line};
@@ -24,3 +26,4 @@ pub use local::{LocalOutcome, drive_local};
 pub use rawlog::Rawlog;
 pub use session::{Session, SessionOptions, drive};
 pub use signals::{Hangup, stop_signal};
+pub use ssh::{SshError, SshMaster};

@@ -68,7 +68,8 @@ impl<'w> Daemon<'w> {
 
     fn wait_until_it_listens(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", self.tls_port)).is_err() {
+        let socket = self.world.outside("base/auth-userdb");
+        while !socket.exists() || TcpStream::connect(("127.0.0.1", self.tls_port)).is_err() {
             if Instant::now() > deadline || self.child.try_wait()?.is_some() {
                 bail!("dovecot does not listen: {}", self.log());
             }
@@ -123,7 +124,13 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Line of a passwd-file for an account.
 fn user_line(world: &World, side: &Side<'_>) -> String {
+    passwd_line(world, side.name(), side, "")
+}
+
+/// Line of a passwd-file for an account under this name, with more fields.
+pub fn passwd_line(world: &World, name: &str, side: &Side<'_>, fields: &str) -> String {
     let mail = match world.version() {
         Version::V23 => format!("userdb_mail={}", side.location()),
         Version::V24 => format!(
@@ -132,8 +139,7 @@ fn user_line(world: &World, side: &Side<'_>) -> String {
         ),
     };
     format!(
-        "{}:{{PLAIN}}x:{MAIL_UID}:{MAIL_UID}::{}::{mail}\n",
-        side.name(),
+        "{name}:{{PLAIN}}x:{MAIL_UID}:{MAIL_UID}::{}::{mail} {fields}\n",
         side.home().display()
     )
 }

@@ -15,8 +15,9 @@ mod facts;
 pub mod imap;
 pub mod listener;
 mod side;
+pub mod sshd;
 mod world;
 
 pub use facts::{Facts, MailboxFacts, MessageFacts};
-pub use side::{Run, Side};
+pub use side::{Run, Side, run};
 pub use world::{MAIL_UID, Version, World, own_all};

@@ -273,7 +273,8 @@ impl<'w> Side<'w> {
     }
 }
 
-fn run(mut process: Command, input: &[u8]) -> Result<Run> {
+/// Runs a program to its end.
+pub fn run(mut process: Command, input: &[u8]) -> Result<Run> {
     let mut child = process
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

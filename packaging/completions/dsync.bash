@@ -32,7 +32,7 @@ _dsync() {
 
     case "${cmd}" in
         dsync)
-            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --help --version sync backup dsync-server"
+            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup dsync-server"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -54,6 +54,10 @@ _dsync() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --worker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -62,7 +66,7 @@ _dsync() {
             return 0
             ;;
         dsync__subcmd__backup)
-            opts="-u -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -A -F -S -c -o -v -D -q -h --source --user --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --all-users --user-file --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
+            opts="-u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --source --user --all-users --user-file --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -77,6 +81,14 @@ _dsync() {
                     return 0
                     ;;
                 -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -F)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -189,14 +201,6 @@ _dsync() {
                     return 0
                     ;;
                 -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -F)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -246,7 +250,7 @@ _dsync() {
             return 0
             ;;
         dsync__subcmd__sync)
-            opts="-1 -u -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -A -F -S -c -o -v -D -q -h --oneway-sync --source --user --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --all-users --user-file --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
+            opts="-1 -u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --oneway-sync --source --user --all-users --user-file --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -261,6 +265,14 @@ _dsync() {
                     return 0
                     ;;
                 -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -F)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -373,14 +385,6 @@ _dsync() {
                     return 0
                     ;;
                 -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -F)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_dsync_global_optspecs
-    string join \n c/config= o/option= v/verbose D/debug q/quiet json no-progress h/help V/version
+    string join \n c/config= o/option= v/verbose D/debug q/quiet json no-progress worker= worker-of-many h/help V/version
 end
 
 function __fish_dsync_needs_command
@@ -26,18 +26,21 @@ end
 
 complete -c dsync -n "__fish_dsync_needs_command" -s c -l config -d 'Read settings from this TOML file' -r -F
 complete -c dsync -n "__fish_dsync_needs_command" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
+complete -c dsync -n "__fish_dsync_needs_command" -l worker -d 'This program was started by itself, to become this user: its standard input is the way to the other side' -r
 complete -c dsync -n "__fish_dsync_needs_command" -s v -l verbose -d 'Say what is done: one line for each mailbox'
 complete -c dsync -n "__fish_dsync_needs_command" -s D -l debug -d 'Say everything, on both sides'
 complete -c dsync -n "__fish_dsync_needs_command" -s q -l quiet -d 'Say nothing but errors'
 complete -c dsync -n "__fish_dsync_needs_command" -l json -d 'Print the result as one JSON object on stdout'
 complete -c dsync -n "__fish_dsync_needs_command" -l no-progress -d 'No progress bar, also on a terminal'
+complete -c dsync -n "__fish_dsync_needs_command" -l worker-of-many -d 'The same for one of many users, who are named in messages'
 complete -c dsync -n "__fish_dsync_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dsync -n "__fish_dsync_needs_command" -s V -l version -d 'Print version'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "sync" -d 'Bring the changes of both sides together'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "backup" -d 'Make the destination equal to the source'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "dsync-server" -d 'Run the program dsync-server with these arguments (see dsync-server --help)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s u -l user -d 'Whose mail: fills in %u in settings and finds the home directory' -r
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s F -l user-file -d 'The users in this file, one per line; - for standard input' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s s -l state -d 'State printed by an earlier run, or \'\' for the first; the new state is printed on stdout' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s m -l mailbox -d 'Only this mailbox, pattern (Work/*) or special use (\\Sent); \'\' for names without mail' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s g -l mailbox-guid -d 'Only the mailbox with this GUID; \'\' for names without mail' -r
@@ -52,19 +55,18 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -s l -l lock-timeout -
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s F -l user-file -d 'Not supported yet' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s S -l socket-path -d 'Not supported yet' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s c -l config -d 'Read settings from this TOML file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s 1 -l oneway-sync -d 'One way: the destination gets the changes, nothing is deleted there'
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s A -l all-users -d 'All users of the userdb, one after the other'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s R -l reverse-sync -d 'The other side is the source, the own store the destination (backup and -1)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s f -l full-sync -d 'Compare everything, also where the counters of both sides are equal'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s P -l purge-remote -d 'Purge the other side\'s storage afterwards (mdbox)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s N -l all-namespaces -d 'All visible namespaces (with a command as destination)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s U -l replicator-notify -d 'Accepted for doveadm\'s sake: marks a run that nobody started by hand'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l no-userdb-lookup -d 'Accepted for doveadm\'s sake'
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s d -l default-destination -d 'Not supported yet'
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s A -l all-users -d 'Not supported yet'
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s d -l default-destination -d 'The destination is the user\'s mail_replica'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s v -l verbose -d 'Say what is done: one line for each mailbox'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s D -l debug -d 'Say everything, on both sides'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s q -l quiet -d 'Say nothing but errors'
@@ -72,7 +74,8 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -l json -d 'Print the 
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l no-progress -d 'No progress bar, also on a terminal'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s h -l help -d 'Print help'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s u -l user -d 'Whose mail: fills in %u in settings and finds the home directory' -r
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s F -l user-file -d 'The users in this file, one per line; - for standard input' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s s -l state -d 'State printed by an earlier run, or \'\' for the first; the new state is printed on stdout' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s m -l mailbox -d 'Only this mailbox, pattern (Work/*) or special use (\\Sent); \'\' for names without mail' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s g -l mailbox-guid -d 'Only the mailbox with this GUID; \'\' for names without mail' -r
@@ -87,18 +90,17 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s l -l lock-timeout
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s F -l user-file -d 'Not supported yet' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s S -l socket-path -d 'Not supported yet' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s c -l config -d 'Read settings from this TOML file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s A -l all-users -d 'All users of the userdb, one after the other'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s R -l reverse-sync -d 'The other side is the source, the own store the destination (backup and -1)'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s f -l full-sync -d 'Compare everything, also where the counters of both sides are equal'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s P -l purge-remote -d 'Purge the other side\'s storage afterwards (mdbox)'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s N -l all-namespaces -d 'All visible namespaces (with a command as destination)'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s U -l replicator-notify -d 'Accepted for doveadm\'s sake: marks a run that nobody started by hand'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l no-userdb-lookup -d 'Accepted for doveadm\'s sake'
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s d -l default-destination -d 'Not supported yet'
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s A -l all-users -d 'Not supported yet'
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s d -l default-destination -d 'The destination is the user\'s mail_replica'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s v -l verbose -d 'Say what is done: one line for each mailbox'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s D -l debug -d 'Say everything, on both sides'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s q -l quiet -d 'Say nothing but errors'
