@@ -4,6 +4,7 @@
 mod changes;
 mod convert;
 mod histories;
+mod kill;
 mod view;
 
 use anyhow::{Context, Result, ensure};
