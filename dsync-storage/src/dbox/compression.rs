@@ -4,6 +4,8 @@
 
 use std::io::{self, Read};
 
+use super::bzip2::Bzip2;
+
 /// Longest magic.
 const MAGIC_SIZE: usize = 16;
 /// Magic of Dovecot's own format, which holds LZ4 blocks.
@@ -33,7 +35,7 @@ pub(super) fn unpack(
     } else if magic.starts_with(LZ4_MAGIC) {
         Box::new(Lz4::new(whole)?)
     } else if magic.starts_with(b"BZh") {
-        return Ok(Err("it is compressed with bz2, which is not supported yet"));
+        Box::new(Bzip2::new(whole)?)
     } else if magic.starts_with(b"\xfd7zXZ\0") {
         return Ok(Err("it is compressed with xz, which is not supported"));
     } else if magic.starts_with(b"CRYPTED\x03\x07") {
@@ -189,13 +191,7 @@ mod tests {
             let cut = packed[..packed.len() - 9].to_vec();
             assert!(read(cut, body.len()).is_err());
         }
-        for refused in [
-            &b"BZh9"[..],
-            b"\xfd7zXZ\0",
-            b"CRYPTED\x03\x07",
-            b"plain",
-            b"",
-        ] {
+        for refused in [&b"\xfd7zXZ\0"[..], b"CRYPTED\x03\x07", b"plain", b""] {
             assert!(unpack(refused, 5).unwrap().is_err(), "{refused:?}");
         }
     }

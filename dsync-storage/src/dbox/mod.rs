@@ -10,6 +10,7 @@
 //! * the list of mailboxes: `store`, `create`, `delete`.
 
 mod bodies;
+mod bzip2;
 mod commit;
 mod compression;
 mod create;

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use dsync_proto::types::Flags;
 use dsync_storage::{FlagUpdate, MetadataUpdate, OpenMode};
+use interop_tests::{Version, World};
 
 use crate::view::{agree, ours, resync};
 use crate::{everywhere, in_inbox, message, save, save_ten};
@@ -152,4 +153,40 @@ fn mailboxes_come_and_go() -> Result<()> {
         ensure!(agree(side, "in the end")?["P"].rows.len() == 11);
         Ok(())
     })
+}
+
+#[test]
+fn what_dovecot_compresses_is_read() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    for format in ["sdbox", "mdbox"] {
+        for method in ["gz", "bz2", "zstd", "lz4"] {
+            let name = format!("{format}-{method}");
+            let side = world.side_at(&name, format, "")?;
+            let config = format!("{name}.conf");
+            let mut text = std::fs::read_to_string(world.outside(&config))?;
+            text.push_str("mail_plugins = zlib\nplugin {\n  zlib_save = ");
+            text.push_str(&format!("{method}\n}}\n"));
+            world.write(&config, text.as_bytes())?;
+            for lines in [0, 1, 100, 20_000] {
+                let mut mail = "Subject: packed\n\n".to_owned();
+                for line in 0..lines {
+                    mail.push_str(&format!("line {line} of {lines}\n"));
+                }
+                side.save("INBOX", mail.as_bytes())?;
+            }
+            let account = agree(&side, &name)?;
+            ensure!(account["INBOX"].rows.len() == 4);
+            // Moved to a file of its own, it is still as Dovecot packed it.
+            in_inbox(&side, |mailbox| {
+                mailbox.refresh()?;
+                ensure!(mailbox.copy(4, message(9, "unpacked"))?);
+                mailbox.commit()?;
+                Ok(())
+            })?;
+            let account = agree(&side, &name)?;
+            let (old, new) = (&account["INBOX"].rows[&4], &account["INBOX"].rows[&9]);
+            ensure!(old.text == new.text && old.text.len() > 100_000);
+        }
+    }
+    Ok(())
 }

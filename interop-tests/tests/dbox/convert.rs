@@ -26,6 +26,8 @@ fn fill(side: &Side<'_>) -> Result<()> {
 
 fn edit(side: &Side<'_>, other: &Side<'_>) -> Result<()> {
     side.doveadm("flags remove", &["\\Seen", "mailbox", "INBOX", "uid", "2"])?;
+    // Not as many changes as on the other side: Dovecot skips mailboxes with equal modseqs.
+    side.doveadm("flags add", &["\\Answered", "mailbox", "INBOX", "uid", "5"])?;
     side.doveadm("expunge", &["mailbox", "Par/Kid", "uid", "1"])?;
     side.save("Par", b"Subject: new\n\nby one\n")?;
     other.save("Par", b"Subject: newer\n\nby the other\n")?;
@@ -78,9 +80,14 @@ const PAIRS: [(&str, &str); 6] = [
     ("mdbox", "mdbox"),
 ];
 
-fn in_pairs(server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>) -> Result<()> {
-    for (from, to) in PAIRS {
-        let world = World::new(Version::V23)?;
+fn in_pairs(version: Version, server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>) -> Result<()> {
+    // Each format once is enough for a Dovecot that starts slowly.
+    let pairs = match version {
+        Version::V23 => &PAIRS[..],
+        Version::V24 => &PAIRS[3..5],
+    };
+    for (from, to) in pairs.iter().copied() {
+        let world = World::new(version)?;
         let options = |format| {
             if format == "maildir" {
                 ":LAYOUT=fs"
@@ -103,15 +110,25 @@ fn in_pairs(server: &dyn Fn(&Side<'_>) -> Result<Vec<String>>) -> Result<()> {
 
 #[test]
 fn formats_are_converted_in_one_process() -> Result<()> {
-    in_pairs(&|b| Ok(vec![b.location()]))
+    in_pairs(Version::V23, &|b| Ok(vec![b.location()]))
 }
 
 #[test]
 fn formats_are_converted_by_our_server() -> Result<()> {
-    in_pairs(&|b| b.our_server())
+    in_pairs(Version::V23, &|b| b.our_server())
 }
 
 #[test]
 fn formats_are_converted_by_dovecots_server() -> Result<()> {
-    in_pairs(&|b| Ok(b.dovecot_server()))
+    in_pairs(Version::V23, &|b| Ok(b.dovecot_server()))
+}
+
+#[test]
+fn formats_are_converted_by_the_server_of_2_4() -> Result<()> {
+    in_pairs(Version::V24, &|b| Ok(b.dovecot_server()))
+}
+
+#[test]
+fn formats_of_2_4_are_converted_in_one_process() -> Result<()> {
+    in_pairs(Version::V24, &|b| Ok(vec![b.location()]))
 }

@@ -72,7 +72,13 @@ pub(crate) fn ours<T>(
     side: &Side<'_>,
     work: impl FnOnce(&mut dyn Store) -> Result<T>,
 ) -> Result<T> {
-    let location = Location::parse(&side.location(), &Variables::default())?;
+    // As we see it, from outside of the world.
+    let (inside, outside) = (side.home(), side.outside(""));
+    let (inside, outside) = (inside.display().to_string(), outside.display().to_string());
+    let text = side
+        .location()
+        .replace(&inside, outside.trim_end_matches('/'));
+    let location = Location::parse(&text, &Variables::default())?;
     let mut store = open_store(&location, Namespace::default(), &StoreSettings::default())?;
     let result = work(store.as_mut())?;
     drop(store);
