@@ -269,10 +269,7 @@ fn untransform(transformed: &[u8], start: usize) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn to_front<T: Copy>(list: &mut [T], position: usize) -> T
-where
-    T: Default,
-{
+fn to_front<T: Copy + Default>(list: &mut [T], position: usize) -> T {
     match list.get_mut(..=position) {
         Some(part) => {
             part.rotate_right(1);
