@@ -44,6 +44,7 @@ pub(crate) fn prepare(
     let mut environment = Environment::new(inputs.host_domain.as_str(), move || unique.guid());
     environment.user_lock = Some(Box::new(HomeLock::new(user)));
     environment.progress = Arc::clone(&progress);
+    environment.missing_roots = open.missing_roots.clone();
     environment.alt_char = inputs.options.sync.alt_char;
     Ok(Prepared {
         open,

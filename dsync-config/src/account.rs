@@ -38,8 +38,8 @@ pub struct OpenAccount {
     pub account: Account,
     /// Mail roots, in no particular order.
     pub roots: Vec<PathBuf>,
-    /// The first mail root of a default run that does not exist yet.
-    pub missing_root: Option<PathBuf>,
+    /// Prefixes of the namespaces whose mail root does not exist yet, with the root.
+    pub missing_roots: Vec<(String, PathBuf)>,
     /// Separator of the namespaces.
     pub separator: char,
 }
@@ -49,7 +49,7 @@ impl AccountOptions<'_> {
     ///
     /// # Errors
     ///
-    /// A location is missing or wrong, its root is missing and shall not be created, or the
+    /// A location is missing or wrong, the main root is missing and shall not be created, or the
     /// namespaces do not fit together.
     pub fn open(&self) -> Result<OpenAccount, ConfigError> {
         let location = self.mail_location()?;
@@ -64,13 +64,13 @@ impl AccountOptions<'_> {
         };
         let mut stores: Vec<Box<dyn Store>> = Vec::new();
         let mut roots = Vec::new();
-        let mut missing_root = None;
+        let mut missing_roots = Vec::new();
         for settings in namespaces {
             let own = Some(&settings.location).filter(|own| !own.is_empty());
             let text = own.unwrap_or(&location);
             let (store, root) = self.open_store(settings, text)?;
-            if own.is_none() && !root.is_dir() {
-                missing_root.get_or_insert_with(|| root.clone());
+            if !root.is_dir() {
+                missing_roots.push((settings.prefix.clone(), root.clone()));
             }
             roots.push(root);
             stores.push(store);
@@ -86,7 +86,7 @@ impl AccountOptions<'_> {
         Ok(OpenAccount {
             account: Account::new(stores),
             roots,
-            missing_root,
+            missing_roots,
             separator,
         })
     }
@@ -117,6 +117,8 @@ impl AccountOptions<'_> {
             special_use: special_use
                 .map(|(name, uses)| (format!("{}{name}", settings.prefix), uses.clone()))
                 .collect(),
+            // Further namespaces are made when they are used first, as Dovecot does.
+            create: self.create || !settings.location.is_empty(),
             ..self.store_settings()?
         };
         let store =

@@ -58,7 +58,7 @@ fn build(cli: &Cli, user: Option<&str>) -> Result<Brain, Failure> {
     tracing::debug!("user {}, mail in {:?}", user.name, open.roots);
     let unique = account.store_settings()?.unique();
     let mut environment = Environment::new(host_domain.as_str(), move || unique.guid());
-    environment.missing_root = open.missing_root;
+    environment.missing_roots = open.missing_roots;
     environment.user_lock = Some(Box::new(HomeLock::new(&user)));
     environment.alt_char = settings
         .text(&DSYNC_ALT_CHAR)

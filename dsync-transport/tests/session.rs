@@ -118,7 +118,7 @@ async fn a_missing_account_is_not_an_empty_source() {
     let own = Account::new(vec![Box::new(a.clone())]);
     let client = Brain::client(backup, own, environment(1));
     let mut missing = environment(2);
-    missing.missing_root = Some("/not/mounted".into());
+    missing.missing_roots = vec![(String::new(), "/not/mounted".into())];
     let server = Brain::server(Account::new(vec![Box::new(b)]), missing);
     let before = a.dump();
     let ended = dsync_transport::drive_local(client, server, never()).await;

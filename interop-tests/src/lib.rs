@@ -19,5 +19,5 @@ pub mod sshd;
 mod world;
 
 pub use facts::{Facts, MailboxFacts, MessageFacts};
-pub use side::{Run, Side, run};
+pub use side::{ExtraNamespace, Run, Side, run};
 pub use world::{MAIL_UID, Version, World, own_all};

@@ -43,12 +43,43 @@ impl Run {
     }
 }
 
+/// A namespace beside the account's own location.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtraNamespace {
+    /// What both programs call it.
+    pub name: &'static str,
+    /// What its names begin with, the separator `/` at its end.
+    pub prefix: &'static str,
+    /// Where it is, below the home directory.
+    pub folder: &'static str,
+    /// Whether it is hidden, which also makes it unlisted.
+    pub hidden: bool,
+}
+
+impl ExtraNamespace {
+    /// The settings of both programs, by name.
+    fn settings(&self, home: &Path) -> Vec<(&'static str, String)> {
+        let location = format!("maildir:{}/{}", home.display(), self.folder);
+        let mut settings = vec![
+            ("prefix", self.prefix.to_owned()),
+            ("separator", "/".to_owned()),
+            ("location", location),
+        ];
+        if self.hidden {
+            settings.push(("hidden", "yes".to_owned()));
+            settings.push(("list", "no".to_owned()));
+        }
+        settings
+    }
+}
+
 /// One account.
 pub struct Side<'w> {
     world: &'w World,
     name: String,
     format: String,
     options: String,
+    namespaces: Vec<ExtraNamespace>,
 }
 
 impl<'w> Side<'w> {
@@ -58,15 +89,38 @@ impl<'w> Side<'w> {
             name: name.to_owned(),
             format: format.to_owned(),
             options: options.to_owned(),
+            namespaces: Vec::new(),
         };
         world.make_folder(name)?;
         world.make_folder("run")?;
-        world.write(&format!("{name}.conf"), side.dovecot_config().as_bytes())?;
+        side.add_settings("")?;
         Ok(side)
     }
 
     pub(crate) fn renamed(&self, name: &str) -> Result<Self> {
-        Self::new(self.world, name, &self.format, &self.options)
+        Self::new(self.world, name, &self.format, &self.options)?.with_namespaces(&self.namespaces)
+    }
+
+    /// The same account with further namespaces; the separator of all is `/`. For Dovecot 2.3.
+    pub fn with_namespaces(mut self, namespaces: &[ExtraNamespace]) -> Result<Self> {
+        self.namespaces = namespaces.to_vec();
+        self.add_settings("")?;
+        Ok(self)
+    }
+
+    fn dovecot_namespaces(&self) -> String {
+        if self.namespaces.is_empty() {
+            return String::new();
+        }
+        let mut out = "namespace inbox {\n  inbox = yes\n  separator = /\n}\n".to_owned();
+        for namespace in &self.namespaces {
+            out += &format!("namespace {} {{\n", namespace.name);
+            for (name, value) in namespace.settings(&self.home()) {
+                out += &format!("  {name} = {value}\n");
+            }
+            out += "}\n";
+        }
+        out
     }
 
     fn dovecot_config(&self) -> String {
@@ -101,7 +155,7 @@ impl<'w> Side<'w> {
 
     /// Adds settings to those of its Dovecot; later ones win.
     pub fn add_settings(&self, settings: &str) -> Result<()> {
-        let config = self.dovecot_config() + settings;
+        let config = self.dovecot_config() + &self.dovecot_namespaces() + settings;
         self.world
             .write(&format!("{}.conf", self.name), config.as_bytes())
     }
@@ -167,15 +221,24 @@ impl<'w> Side<'w> {
 
     /// Options that tell one of our programs about this account.
     pub fn our_options(&self) -> Vec<String> {
-        vec![
-            "-o".into(),
+        let mut settings = vec![
             format!("mail_location={}", self.location()),
-            "-o".into(),
             format!(
                 "mail_attribute_dict=file:{}/dovecot-attributes",
                 self.home().display()
             ),
-        ]
+        ];
+        if !self.namespaces.is_empty() {
+            settings.push("namespace/inbox/inbox=yes".to_owned());
+            settings.push("namespace/inbox/separator=/".to_owned());
+        }
+        for namespace in &self.namespaces {
+            for (name, value) in namespace.settings(&self.home()) {
+                settings.push(format!("namespace/{}/{name}={value}", namespace.name));
+            }
+        }
+        let options = settings.into_iter();
+        options.flat_map(|setting| ["-o".into(), setting]).collect()
     }
 
     fn config(&self) -> String {

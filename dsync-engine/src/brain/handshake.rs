@@ -31,11 +31,11 @@ impl Brain {
             self.options = SyncOptions::from_handshake(&handshake, self.environment.alt_char);
             self.direction = self.options.server_direction();
             self.requests = handshake.send_mail_requests;
-            self.check_source()?;
         }
         self.take_user_lock(&handshake.hostname)?;
         self.peer_name = Some(handshake.hostname);
         self.select_namespaces()?;
+        self.check_source()?;
         match (self.options.sync_type, self.is_client) {
             (SyncType::State, true) => {
                 self.out
@@ -63,21 +63,29 @@ impl Brain {
         }
     }
 
-    /// A server learns only from the client that it is the source. A backup of an account that is
-    /// missing, because of a wrong path or a file system that is not mounted, would empty the
-    /// destination.
+    /// A backup of an account that is missing, because of a wrong path or a file system that is
+    /// not mounted, would empty the destination. A server learns only from the client that it is
+    /// the source.
     fn check_source(&self) -> Result<(), RunError> {
-        match &self.environment.missing_root {
-            Some(root) if self.direction == Direction::Send => Err(RunError::local(
-                MailErrorClass::NotFound,
-                format!(
-                    "mail directory {} does not exist: it is not taken for an empty account; \
-                     check the path, or create the directory",
-                    root.display()
-                ),
-            )),
-            _ => Ok(()),
+        if self.direction != Direction::Send {
+            return Ok(());
         }
+        let missing = self.account.stores().find_map(|store| {
+            let prefix = &store.namespace().prefix;
+            let roots = &self.environment.missing_roots;
+            roots.iter().find(|(missing, _)| missing == prefix)
+        });
+        let Some((_, root)) = missing else {
+            return Ok(());
+        };
+        Err(RunError::local(
+            MailErrorClass::NotFound,
+            format!(
+                "mail directory {} does not exist: it is not taken for an empty account; check \
+                 the path, or create the directory",
+                root.display()
+            ),
+        ))
     }
 
     /// The side with the smaller name locks; with equal names the client (4.1).

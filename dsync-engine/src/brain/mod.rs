@@ -78,9 +78,9 @@ pub struct Environment {
     pub progress: Arc<Progress>,
     /// Server only: replaces what a mailbox name cannot hold, unless the client sends its own.
     pub alt_char: u8,
-    /// Server only: a mail root that does not exist yet. Such an account can be a destination,
-    /// but never a source.
-    pub missing_root: Option<PathBuf>,
+    /// Prefixes of the namespaces whose mail root does not exist yet, with the root. They can be
+    /// destinations, but not the source of a one-way run.
+    pub missing_roots: Vec<(String, PathBuf)>,
 }
 
 impl Environment {
@@ -95,7 +95,7 @@ impl Environment {
             new_guid: Box::new(new_guid),
             progress: Arc::default(),
             alt_char: b'_',
-            missing_root: None,
+            missing_roots: Vec::new(),
         }
     }
 }
