@@ -4,8 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::settings::Fsync;
 use crate::unique::UniqueSource;
@@ -15,6 +18,8 @@ use crate::{Result, StorageError, path_io};
 const BUFFER: usize = 64 * 1024;
 /// From this many files on one `syncfs` is cheaper than to sync each.
 const SYNC_ALL_FROM: usize = 48;
+/// Temporary files that did not change for so many seconds are garbage.
+const MAX_TMP_AGE: u64 = 36 * 3600;
 /// Threads that sync single files: the journal of the file system joins their commits.
 const SYNC_THREADS: usize = 8;
 
@@ -216,4 +221,52 @@ pub(crate) fn sync_files(box_dir: &Path, paths: &[&Path], fsync: Fsync) -> Resul
             })
         })
     })
+}
+
+/// Removes files with names that begin so which writers that died left in a directory. A file
+/// that anybody still writes is younger.
+pub(crate) fn sweep(dir: &Path, prefix: &str, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let oldest = now.saturating_sub(MAX_TMP_AGE);
+    for entry in entries.flatten() {
+        if !entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        // Not the modification time: that is set to the date of the message.
+        let is_old = entry.metadata().is_ok_and(|metadata| {
+            !metadata.is_dir() && u64::try_from(metadata.ctime()).is_ok_and(|time| time < oldest)
+        });
+        if is_old && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::debug!("cannot remove {}: {error}", entry.path().display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_old_files_are_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir(path(".temp.directory")).unwrap();
+        fs::write(path(".temp.file"), "").unwrap();
+        fs::write(path("u.1"), "").unwrap();
+        let now = SystemTime::now();
+        sweep(root.path(), ".temp.", now);
+        assert!(path(".temp.file").exists());
+        sweep(
+            root.path(),
+            ".temp.",
+            now + Duration::from_secs(MAX_TMP_AGE + 10),
+        );
+        assert!(!path(".temp.file").exists());
+        assert!(path(".temp.directory").exists() && path("u.1").exists());
+    }
 }

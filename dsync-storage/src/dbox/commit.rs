@@ -1,17 +1,40 @@
 //! Records of a commit that both formats write alike.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::SystemTime;
 
 use dsync_proto::types::{Flags, Uid};
 
 use super::identity::{FLAGS_OFFSET, header_spec};
+use crate::body_file::sweep;
 use crate::changes::{Changes, log_update, updated};
-use crate::index::{ExtensionSpec, IndexState, Message, PendingKind, Transaction};
+use crate::index::{ExtensionSpec, HeaderField, IndexState, Message, PendingKind, Transaction};
 use crate::location::Driver;
 use crate::{MetadataUpdate, Result, SaveMessage, StoreSettings};
 
 /// Record flag: the message is in the alternative storage.
 pub(super) const IN_ALT: u8 = 0x40;
+
+/// Prefix of files that are being written; Dovecot removes them, too, when they are old.
+pub(super) const TEMP_PREFIX: &str = ".temp.";
+/// How often a directory is searched for them, in seconds (`mail_temp_scan_interval`).
+const SWEEP_INTERVAL: u32 = 7 * 24 * 3600;
+
+/// Removes what killed writers left in a directory, unless that was done a short time ago.
+pub(super) fn sweep_if_due(
+    transaction: &mut Transaction,
+    state: &IndexState,
+    dir: &Path,
+    settings: &StoreSettings,
+) {
+    let now = settings.clock.seconds() as u32;
+    let last = state.header().get(HeaderField::LastTempFileScan);
+    if now.saturating_sub(last) >= SWEEP_INTERVAL {
+        sweep(dir, TEMP_PREFIX, SystemTime::now());
+        transaction.set_header(HeaderField::LastTempFileScan, now);
+    }
+}
 
 /// The messages of an index in these ranges of UIDs; a range may name millions that do not exist.
 fn existing(state: &IndexState, ranges: &[(Uid, Uid)]) -> BTreeSet<Uid> {

@@ -12,7 +12,7 @@ use bstr::BString;
 use dsync_proto::types::Uid;
 
 use super::bodies::{Bodies, Disk};
-use super::commit::requests;
+use super::commit::{TEMP_PREFIX, requests};
 use super::format::{self, FileHeader, Metadata, SIZE_OFFSET};
 use super::message::{MessageFile, StoredMessage, damaged};
 use super::references::map_uid;
@@ -23,8 +23,6 @@ use crate::changes::Changes;
 use crate::index::{ExtensionSpec, Index, Message};
 use crate::{CommitReport, Result, SaveMessage, StorageError};
 
-/// Dovecot removes files with this prefix when they are older than 36 hours.
-const TEMP_PREFIX: &str = ".temp.";
 /// A file that has reached this size gets no more messages (`mdbox_rotate_size`).
 const ROTATE_SIZE: u64 = 10 << 20;
 

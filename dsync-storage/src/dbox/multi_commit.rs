@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dsync_proto::types::{Flags, Guid, MailErrorClass, MailGuid, Uid};
 
 use super::bodies::UidSequence;
-use super::commit::{append, append_again, apply_changes, note_pop3, requests};
+use super::commit::{append, append_again, apply_changes, note_pop3, requests, sweep_if_due};
 use super::identity::{INDEX_LOCK_TIMEOUT, check, map_of, set_map};
 use super::multi::{MultiBodies, NewFile, Place, Save};
 use super::references::{foreign_map, map_uid};
@@ -157,7 +157,10 @@ impl MultiBodies {
             map.finish()?;
             return Ok(report);
         }
-        let (forth, back) = plan.records(map.state(), files.len())?;
+        let (mut forth, back) = plan.records(map.state(), files.len())?;
+        if !files.is_empty() {
+            sweep_if_due(&mut forth, map.state(), place.dir(), &place.settings);
+        }
         let journal = place.unfinished();
         let ids: Vec<u32> = (plan.first_file..).take(files.len()).collect();
         if !ids.is_empty() {

@@ -16,7 +16,8 @@ use crate::{Result, StorageError, path_io};
 
 impl Storage {
     /// Writes every file anew that holds garbage, without it; one after the other, so that a
-    /// failure costs only the last one. A file that somebody is working on is left for next time.
+    /// failure costs only the last one. A file that somebody is working on is left for next time,
+    /// one in the alternative storage is left to Dovecot.
     pub(super) fn purge(&mut self) -> Result<()> {
         self.map.refresh()?;
         if self.map.state().is_empty() {
@@ -36,13 +37,18 @@ impl Storage {
     }
 
     fn purge_file(&mut self, file_id: u32) -> Result<()> {
-        let path = self.place.paths(file_id).find(|path| path.exists());
+        let mut paths = self.place.paths(file_id);
+        let path = paths.next();
+        let in_alt = paths.any(|path| path.exists());
+        drop(paths);
         let file = match path {
             Some(path) => MessageFile::open(&path)?,
             None => None,
         };
         let Some(file) = file else {
-            tracing::warn!("m.{file_id} is missing: run `doveadm force-resync`");
+            if !in_alt {
+                tracing::warn!("m.{file_id} is missing: run `doveadm force-resync`");
+            }
             return Ok(());
         };
         // Whoever appends to it holds this lock.

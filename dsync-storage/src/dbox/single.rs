@@ -9,6 +9,7 @@ use bstr::BString;
 use dsync_proto::types::{MailErrorClass, Uid};
 
 use super::bodies::{Bodies, Disk};
+use super::commit::TEMP_PREFIX;
 use super::format::{self, FileHeader, Metadata, SIZE_OFFSET};
 use super::message::{MessageFile, StoredMessage};
 use super::unfinished::Unfinished;
@@ -17,9 +18,6 @@ use crate::changes::Changes;
 use crate::index::{Index, Message};
 use crate::settings::Fsync;
 use crate::{CommitReport, Result, SaveMessage, StorageError};
-
-/// Dovecot removes files with this prefix when they are older than 36 hours.
-const TEMP_PREFIX: &str = ".temp.";
 
 /// A message that is complete under a temporary name.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use std::path::Path;
 use dsync_proto::types::{Flags, Guid, MailErrorClass, MailGuid, Uid};
 
 use super::bodies::UidSequence;
-use super::commit::{append, append_again, apply_changes, note_pop3, requests};
+use super::commit::{append, append_again, apply_changes, note_pop3, requests, sweep_if_due};
 use super::identity::{INDEX_LOCK_TIMEOUT, check, guid_of};
 use super::single::{Save, SingleBodies};
 use crate::body_file::sync_files;
@@ -67,6 +67,10 @@ impl SingleBodies {
         let plan = self.plan(locked.state(), &saves, changes)?;
         let mut transaction = Transaction::new(Origin::DSYNC_FACT);
         let report = self.records(&mut transaction, locked.index(), &plan, &saves, changes)?;
+        if !saves.is_empty() {
+            let (dir, settings) = (&self.disk.paths.box_dir, &self.disk.settings);
+            sweep_if_due(&mut transaction, locked.state(), dir, settings);
+        }
         let touched = plan.touched();
         if touched.is_empty() {
             locked.append(&transaction)?;

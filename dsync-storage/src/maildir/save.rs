@@ -5,21 +5,16 @@
 
 use std::fs::{self, FileTimes};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use dsync_proto::types::MailErrorClass;
 
-use super::scan::{seconds, time};
+use super::scan::time;
 use crate::body_file::{BodySink, BodySize, TmpFile};
 use crate::permissions::CreateModes;
 use crate::settings::Fsync;
 use crate::unique::UniqueSource;
 use crate::{Result, StorageError};
-
-/// Files in `tmp/` that did not change for so many seconds are garbage.
-const MAX_TMP_AGE: i64 = 36 * 3600;
 
 /// A name in `tmp/` of this mailbox that no file has yet.
 fn reserve<T>(
@@ -101,23 +96,6 @@ impl BodyWriter {
     }
 }
 
-/// Removes what writers that died left in `tmp/`. A file that anybody still writes is younger.
-pub(crate) fn sweep_tmp(box_dir: &Path, now: SystemTime) {
-    let Ok(entries) = fs::read_dir(box_dir.join("tmp")) else {
-        return;
-    };
-    let oldest = seconds(now) - MAX_TMP_AGE;
-    for entry in entries.flatten() {
-        // Not the modification time: that is set to the date of the message.
-        let is_old = entry
-            .metadata()
-            .is_ok_and(|metadata| !metadata.is_dir() && metadata.ctime() < oldest);
-        if is_old && let Err(error) = fs::remove_file(entry.path()) {
-            tracing::debug!("cannot remove {}: {error}", entry.path().display());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -125,6 +103,7 @@ mod tests {
     use super::*;
     use crate::StoreSettings;
     use crate::body_file::sync_files;
+    use crate::maildir::scan::seconds;
 
     fn save(chunks: &[&[u8]]) -> (Vec<u8>, BodySize) {
         let root = tempfile::tempdir().unwrap();
@@ -159,19 +138,6 @@ mod tests {
             assert_eq!(size.physical, stored.len() as u64);
             assert_eq!(size.virtual_size, virtual_size, "{stored:?}");
         }
-    }
-
-    #[test]
-    fn only_old_files_are_swept() {
-        let root = tempfile::tempdir().unwrap();
-        let tmp = root.path().join("tmp");
-        fs::create_dir_all(tmp.join("directory")).unwrap();
-        fs::write(tmp.join("file"), "").unwrap();
-        let now = SystemTime::now();
-        sweep_tmp(root.path(), now);
-        assert!(tmp.join("file").exists());
-        sweep_tmp(root.path(), time(seconds(now) + MAX_TMP_AGE + 10));
-        assert!(!tmp.join("file").exists() && tmp.join("directory").exists());
     }
 
     #[test]

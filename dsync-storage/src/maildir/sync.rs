@@ -16,9 +16,9 @@ use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
 use super::filename;
 use super::files::{Files, match_files};
 use super::mark::{DirMark, Mark};
-use super::save::sweep_tmp;
 use super::scan::{Scan, Stamp};
 use super::uidlist::UidList;
+use crate::body_file::sweep;
 use crate::folders::next_uid_validity;
 use crate::index::{
     ExtensionSpec, Index, IndexState, LockedIndex, Origin, PendingKind, Transaction,
@@ -154,7 +154,11 @@ impl Disk {
         let mut lock = self.lock_uidlist()?;
         let mut locked = index.lock_patiently(INDEX_LOCK_TIMEOUT, &mut || lock.keep_alive())?;
         self.synchronise_locked(known, &mut lock, &mut locked)?;
-        sweep_tmp(&self.paths.box_dir, std::time::SystemTime::now());
+        sweep(
+            &self.paths.box_dir.join("tmp"),
+            "",
+            std::time::SystemTime::now(),
+        );
         locked.finish()
     }
 

@@ -5,6 +5,7 @@ mod changes;
 mod convert;
 mod histories;
 mod kill;
+mod live;
 mod view;
 
 use anyhow::{Context, Result, ensure};

@@ -65,6 +65,7 @@ struct Status {
     uidvalidity: String,
     highestmodseq: String,
     guid: String,
+    vsize: String,
 }
 
 /// Works with the store, then hands everything it made to the mail user.
@@ -159,11 +160,13 @@ pub(crate) fn dovecots_account(side: &Side<'_>) -> Result<Account> {
     let fields = "mailbox uid guid flags modseq date.received.unixtime date.saved.unixtime \
                   size.physical size.virtual pop3.uidl pop3.order text";
     let fetched = parse::<Fetched>(&side.doveadm("fetch", &[fields, "all"])?)?;
-    let fields = "messages recent uidnext uidvalidity highestmodseq guid";
+    let fields = "messages recent uidnext uidvalidity highestmodseq guid vsize";
     let text = side.doveadm("mailbox status", &[fields, "*"])?;
+    let mut sizes = BTreeMap::new();
     let mut account: Account = parse::<Status>(&text)?
         .into_iter()
         .map(|row| {
+            sizes.insert(row.mailbox.clone(), row.vsize);
             let status = [
                 row.messages,
                 row.recent,
@@ -197,6 +200,18 @@ pub(crate) fn dovecots_account(side: &Side<'_>) -> Result<Account> {
         };
         let view = account.get_mut(&message.mailbox).context("no status")?;
         view.rows.insert(message.uid.parse()?, row);
+    }
+    for (name, view) in &account {
+        let sizes_of = view
+            .rows
+            .values()
+            .map(|row| row.virtual_size.parse::<u64>());
+        let sum = sizes_of.sum::<Result<u64, _>>()?.to_string();
+        ensure!(
+            sizes[name] == sum,
+            "{name}: {} instead of {sum}",
+            sizes[name]
+        );
     }
     Ok(account)
 }

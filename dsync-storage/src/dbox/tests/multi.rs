@@ -252,6 +252,25 @@ fn a_lost_map_is_refused() {
 }
 
 #[test]
+fn messages_in_alternative_storage_are_read() {
+    let account = Account::new("mdbox", ":ALT=~/alt");
+    let mut mailbox = account.mailbox();
+    save(mailbox.as_mut(), &[1, 2]);
+    let alt = account.home.path().join("alt/storage");
+    fs::create_dir_all(&alt).unwrap();
+    fs::rename(account.storage().join("m.1"), alt.join("m.1")).unwrap();
+    let mut mailbox = account.mailbox();
+    assert!(read(mailbox.as_mut(), 1).contains("body"));
+    // The number of a file there is not used again, and a purge leaves it alone.
+    expunge(mailbox.as_mut(), &[1]);
+    save(mailbox.as_mut(), &[3]);
+    account.purge();
+    assert_eq!(files(&alt), ["m.1"]);
+    assert_eq!(account.records(), [(1, 1, 0), (2, 1, 1), (3, 2, 1)]);
+    assert_eq!(uids(mailbox.as_mut()), [2, 3]);
+}
+
+#[test]
 fn requests_of_others_are_carried_out() {
     let account = Account::new("mdbox", "");
     save(account.mailbox().as_mut(), &[1, 2, 3]);
