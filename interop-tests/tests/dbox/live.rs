@@ -60,7 +60,7 @@ fn beside(format: &str) -> Result<()> {
             }
             Ok(runs)
         });
-        let edited = editors.map(|editor| editor.join());
+        let edited = editors.map(thread::ScopedJoinHandle::join);
         done.store(true, Ordering::Relaxed);
         let runs = syncer.join().ok().context("the syncer panicked")??;
         for result in edited {
