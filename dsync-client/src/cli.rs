@@ -331,8 +331,8 @@ pub struct SyncArguments {
     #[arg(short = 'd', long)]
     pub default_destination: bool,
 
-    /// Not supported yet.
-    #[arg(short = 'S', long, hide = true)]
+    /// Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT
+    #[arg(short = 'S', long, value_name = "SERVER", help_heading = "How")]
     pub socket_path: Option<String>,
 
     /// Options for every command.

@@ -39,6 +39,21 @@ impl Ended {
         }
     }
 
+    /// A run that a doveadm server did.
+    pub(crate) fn elsewhere(
+        user: &str,
+        exit_code: u8,
+        error: Option<String>,
+        state: Option<String>,
+    ) -> Self {
+        Self {
+            json: json::elsewhere(user, exit_code, error.as_deref(), state.as_deref()),
+            exit_code,
+            error,
+            state,
+        }
+    }
+
     /// A run in a worker, which printed its result; `code` is how it ended.
     pub(crate) fn of_worker(user: &str, printed: &str, code: Option<i32>) -> Self {
         let printed = printed.trim_end();

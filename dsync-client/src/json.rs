@@ -115,15 +115,41 @@ pub(crate) fn report(user: &str, report: &Report) -> String {
 /// The object of a run that could not be started.
 pub(crate) fn failure(user: Option<&str>, message: &str, exit_code: u8) -> String {
     write(&Object {
-        format: FORMAT,
-        user,
-        command: None,
-        verdict: message,
-        exit_code,
         error: Some(Error {
             fault: "local",
             message,
         }),
+        ..without_numbers(user, message, exit_code)
+    })
+}
+
+/// The object of a run that a doveadm server did.
+pub(crate) fn elsewhere(
+    user: &str,
+    exit_code: u8,
+    error: Option<&str>,
+    state: Option<&str>,
+) -> String {
+    let fault = "peer";
+    write(&Object {
+        error: error.map(|message| Error { fault, message }),
+        state,
+        ..without_numbers(
+            Some(user),
+            error.unwrap_or("done by a doveadm server"),
+            exit_code,
+        )
+    })
+}
+
+fn without_numbers<'a>(user: Option<&'a str>, verdict: &'a str, exit_code: u8) -> Object<'a> {
+    Object {
+        format: FORMAT,
+        user,
+        command: None,
+        verdict,
+        exit_code,
+        error: None,
         run_again: None,
         problems: Vec::new(),
         own: None,
@@ -131,7 +157,7 @@ pub(crate) fn failure(user: Option<&str>, message: &str, exit_code: u8) -> Strin
         bytes_sent: None,
         bytes_received: None,
         state: None,
-    })
+    }
 }
 
 fn write(object: &Object<'_>) -> String {

@@ -8,6 +8,7 @@ mod cli;
 mod destination;
 mod options;
 mod remote_command;
+mod server_arguments;
 mod usage;
 pub mod values;
 
@@ -15,4 +16,5 @@ pub use cli::{Action, Cli, GlobalArguments, SyncArguments, command};
 pub use destination::{Destination, HostUser, parse as parse_destination, parse_location};
 pub use options::{OutputOptions, RunOptions};
 pub use remote_command::RemoteNames;
+pub use server_arguments::server_arguments;
 pub use usage::UsageError;

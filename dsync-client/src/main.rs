@@ -1,6 +1,7 @@
 //! The `dsync` command: parse, build, drive, report.
 
 mod console;
+mod doveadm;
 mod ended;
 mod failure;
 mod json;
@@ -23,6 +24,7 @@ use dsync_config::{Login, Origin, Settings};
 use dsync_engine::Mode;
 
 use crate::console::Console;
+use crate::doveadm::Elsewhere;
 use crate::failure::Failure;
 use crate::road::SshMasters;
 use crate::run::{Inputs, Stop, run_user};
@@ -84,6 +86,17 @@ fn start(
         Some(user) => Selection::One(Some(user.clone())),
         None => Selection::new(&arguments, &settings)?,
     };
+    let elsewhere = match &arguments.socket_path {
+        None => None,
+        Some(target) => Some(Elsewhere {
+            road: Elsewhere::road(&settings, target)?,
+            command,
+            arguments: arguments.clone(),
+            one_way: mode == Mode::OneWay,
+            debug: output.debug,
+            verbose: output.verbose,
+        }),
+    };
     let of_many = matches!(selection, Selection::Many(_));
     let mut inputs = Inputs {
         command,
@@ -99,6 +112,7 @@ fn start(
         of_many,
         replicates: arguments.replicator_notify,
         ssh: SshMasters::default(),
+        elsewhere,
     };
     if of_many {
         inputs.ssh.folder = Some(env::temp_dir());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync_client::{Destination, RunOptions, parse_location};
-use dsync_config::{Identity, Login, Origin, Settings, User};
+use dsync_config::{ConfigError, Identity, Login, Origin, Settings, User};
 use dsync_engine::{Brain, Direction, Outcome, SyncOptions};
 use dsync_proto::items::SyncType;
 use dsync_proto::state_string;
@@ -16,6 +16,7 @@ use dsync_transport::{
 use tokio::sync::watch;
 
 use crate::console::Console;
+use crate::doveadm::Elsewhere;
 use crate::ended::Ended;
 use crate::failure::Failure;
 use crate::report::Report;
@@ -45,6 +46,8 @@ pub(crate) struct Inputs {
     /// `-U`
     pub(crate) replicates: bool,
     pub(crate) ssh: SshMasters,
+    /// `-S`: a doveadm server does everything.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 /// A signal that ends everything, for whoever wants to know.
@@ -110,6 +113,16 @@ async fn try_run(
     stop: Stop,
     console: &Console,
 ) -> Result<Ended, Failure> {
+    if let Some(elsewhere) = &inputs.elsewhere {
+        let login = inputs.login.user.as_deref();
+        let user = name.or(login).ok_or(ConfigError::NoUser)?;
+        return tokio::select! {
+            ended = elsewhere.run(&inputs.settings, user, console) => ended,
+            signal = stop.wait() => Err(Failure::temporary(format!(
+                "stopped by {signal}; the server goes on by itself"
+            ))),
+        };
+    }
     let user = User::find(name, &inputs.login, &inputs.settings)?;
     if inputs.replicates && user.no_replicate {
         console.line("not replicated: the userdb has noreplicate");

@@ -158,3 +158,33 @@ fn our_client_to_our_listener() -> Result<()> {
     run(&format!("tcps:localhost:{}", listener.tls_port))?.expect_code(0)?;
     expect_synced(&a, &b, "tcps:")
 }
+
+/// A doveadm server does the whole command; the mail on this side is not ours to touch.
+#[test]
+fn a_doveadm_server_does_everything() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, b) = two_accounts(&world)?;
+    let daemon = Daemon::start(&world, &[&b])?;
+    let copy = format!("maildir:{}", b.home().join("copy").display());
+    let socket = daemon.socket("doveadm-server").display().to_string();
+    let port = format!("127.0.0.1:{}", daemon.port);
+    let tls_port = format!("127.0.0.1:{}", daemon.tls_port);
+    let run = |server: &str, ssl: &str, user: &str| {
+        let mut options = daemon.login_options();
+        options.extend(["-o".into(), format!("doveadm_ssl={ssl}")]);
+        our_client(&a, &options, user, &["sync", "-S", server, "-s", "", &copy])
+    };
+    for (server, ssl) in [(&port, "no"), (&port, "starttls"), (&tls_port, "ssl")] {
+        let synced = run(server, ssl, "b")?.expect_code(0)?;
+        ensure!(synced.stdout.len() > 20, "no state: {}", synced.stdout);
+        ensure!(b.outside("copy/.Other/cur").is_dir(), "nothing was done");
+    }
+    // Root's socket is not for the mail user.
+    let denied = run(&socket, "no", "b")?.expect_code(75)?;
+    ensure!(
+        denied.stderr.contains("doveadm-server"),
+        "{}",
+        denied.stderr
+    );
+    run(&port, "no", "stranger")?.expect_code(67).map(drop)
+}
