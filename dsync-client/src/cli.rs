@@ -99,6 +99,7 @@ impl Cli {
         let of_action = match &self.action {
             Action::Sync(command) => Some(&command.common.global),
             Action::Backup(arguments) => Some(&arguments.global),
+            Action::Config(arguments) => Some(&arguments.global),
             Action::DsyncServer { .. } => None,
         };
         let mut global = self.global.clone();
@@ -112,7 +113,7 @@ impl Cli {
 /// Options for every command, before or after its name.
 #[derive(Args, Clone, Debug, Default)]
 pub struct GlobalArguments {
-    /// Read settings from this TOML file
+    /// Read settings from this TOML file, or dovecot.conf
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -165,6 +166,9 @@ pub enum Action {
     #[command(after_help = BACKUP_EXAMPLES)]
     Backup(SyncArguments),
 
+    /// Show the settings that are in force, and where each was given
+    Config(ConfigArguments),
+
     /// Run the program dsync-server with these arguments (see dsync-server --help)
     #[command(alias = "server", hide = true, disable_help_flag = true)]
     DsyncServer {
@@ -172,6 +176,26 @@ pub enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// Arguments of `config`.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArguments {
+    /// As they are for this user
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Passwords too
+    #[arg(short = 'P', long)]
+    pub show_secrets: bool,
+
+    /// Only the value of this setting
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Options for every command.
+    #[command(flatten)]
+    pub global: GlobalArguments,
 }
 
 /// Arguments of `sync`.

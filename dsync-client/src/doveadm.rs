@@ -174,7 +174,7 @@ fn tls_client(settings: &Settings) -> Result<TlsClient, Failure> {
             .map(|file| (file.clone(), path(&SSL_CLIENT_KEY_FILE).unwrap_or(file))),
         accept_anybody: !settings.is_on(&SSL_CLIENT_REQUIRE_VALID_CERT),
         min_version: match settings.text(&SSL_MIN_PROTOCOL) {
-            "TLSv1.3" => TlsVersion::V13,
+            "TLSv1.3" | "LATEST" => TlsVersion::V13,
             _ => TlsVersion::V12,
         },
     })?)

@@ -19,8 +19,8 @@ use std::{env, io};
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use dsync_client::{Action, Cli, GlobalArguments, OutputOptions, RunOptions};
-use dsync_config::{Login, Origin, Settings};
+use dsync_client::{Action, Cli, ConfigArguments, GlobalArguments, OutputOptions, RunOptions};
+use dsync_config::{Login, Origin, Settings, User};
 use dsync_engine::Mode;
 
 use crate::console::Console;
@@ -71,6 +71,7 @@ fn start(
 ) -> Result<u8, Failure> {
     let (mode, arguments, command) = match cli.action {
         Action::DsyncServer { arguments } => return Err(become_server(arguments)),
+        Action::Config(arguments) => return show_settings(&arguments, global, console),
         Action::Backup(arguments) => (Mode::Backup, arguments, "backup"),
         Action::Sync(command) if command.one_way => (Mode::OneWay, command.common, "sync"),
         Action::Sync(command) => (Mode::TwoWay, command.common, "sync"),
@@ -177,6 +178,25 @@ async fn run_many(
         summary.add(name, &ended);
     }
     summary
+}
+
+/// `dsync config`.
+fn show_settings(
+    arguments: &ConfigArguments,
+    global: &GlobalArguments,
+    console: &Console,
+) -> Result<u8, Failure> {
+    let mut settings = Settings::load(global.config.as_deref(), &global.option)?;
+    if arguments.user.is_some() {
+        let user = User::find(arguments.user.as_deref(), &Login::default(), &settings)?;
+        settings = user.settings(&settings)?;
+    }
+    let shown = match &arguments.name {
+        None => settings.to_toml(arguments.show_secrets),
+        Some(name) => settings.value(name, arguments.show_secrets)?,
+    };
+    console.result(shown.trim_end());
+    Ok(0)
 }
 
 /// Replaces this program by the server that lies beside it, or in PATH. Returns only if that

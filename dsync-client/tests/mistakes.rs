@@ -92,6 +92,42 @@ fn settings() {
 }
 
 #[test]
+fn settings_are_shown_with_their_origin() {
+    let home = Home::new();
+    fs::write(
+        home.path("dsync.toml"),
+        "\ndoveadm_password = 'hidden'\nmail_fsync = 'always'\n",
+    )
+    .unwrap();
+    let run = home.dsync(&["-c", "dsync.toml", "-o", "doveadm_port=4711", "config"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    for line in [
+        "mail_fsync = \"always\" # dsync.toml:3",
+        "doveadm_port = 4711 # -o",
+        "lock_method = \"fcntl\" # default",
+        "# doveadm_password is not shown",
+    ] {
+        assert!(
+            run.stdout.lines().any(|shown| shown == line),
+            "{line}: {}",
+            run.stdout
+        );
+    }
+    assert!(!run.stdout.contains("hidden"));
+    let run = home.dsync(&["-c", "dsync.toml", "config", "mail_fsync"]);
+    assert_eq!(run.stdout, "always\n");
+    home.dsync(&["config", "mail_fsyn"]).fails_with(
+        64,
+        "NAME: unknown setting mail_fsyn; did you mean mail_fsync?",
+    );
+    // It is a configuration file.
+    let all = home.dsync(&["-c", "dsync.toml", "config", "-P"]).stdout;
+    fs::write(home.path("again.toml"), &all).unwrap();
+    let again = home.dsync(&["-c", "again.toml", "config", "-P", "doveadm_password"]);
+    assert_eq!(again.stdout, "hidden\n");
+}
+
+#[test]
 fn unknown_formats_and_options() {
     let home = Home::with_mail();
     let run = home.dsync(&["sync", "tcp:host"]);

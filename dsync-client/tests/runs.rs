@@ -26,9 +26,12 @@ fn run(home: &Home, way: Way, arguments: &[&str]) -> Run {
         Way::Pipe => {
             let server = Path::new(env!("CARGO_BIN_EXE_dsync")).with_file_name("dsync-server");
             assert!(server.exists(), "run `cargo build --workspace` first");
-            command
-                .arg(server)
-                .args(["-o", &format!("mail_location={location}")])
+            command.arg(server).args([
+                "-c",
+                "/dev/null",
+                "-o",
+                &format!("mail_location={location}"),
+            ])
         }
     };
     command.output().unwrap().into()

@@ -213,7 +213,7 @@ fn a_command_as_the_other_side() {
     assert!(server.exists(), "run `cargo build --workspace` first");
     let copy = users.home.path("copy");
     let script = format!(
-        "id -u >&2; exec {} -o mail_location=maildir:{}",
+        "id -u >&2; exec {} -c /dev/null -o mail_location=maildir:{}",
         server.display(),
         copy.display()
     );

@@ -18,6 +18,8 @@ pub enum Origin {
         /// The line.
         line: usize,
     },
+    /// A Dovecot on this host.
+    Doveconf,
     /// The userdb, for one user.
     Userdb,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Argument(option) => f.write_str(option),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Doveconf => f.write_str("doveconf"),
             Self::Userdb => f.write_str("userdb"),
         }
     }
@@ -80,6 +83,16 @@ pub enum ConfigError {
     #[error("cannot read configuration file {}: {error}", .path.display())]
     Read {
         /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// `doveconf` does not tell the settings of a Dovecot.
+    #[error(
+        "cannot read {} with doveconf: {error} (give -c FILE with settings of your own; -c /dev/null has none)", .path.display()
+    )]
+    Doveconf {
+        /// Dovecot's file.
         path: PathBuf,
         /// Why.
         error: io::Error,
@@ -169,10 +182,13 @@ impl ConfigError {
             | Self::InvalidValue { origin, .. }
             | Self::Syntax { origin, .. } => match origin {
                 Origin::Argument(_) => 64,
-                Origin::File { .. } | Origin::Userdb => 78,
+                Origin::File { .. } | Origin::Doveconf | Origin::Userdb => 78,
             },
             Self::NotAnAssignment { .. } | Self::NoUser | Self::NoLocation(_) => 64,
-            Self::Read { .. } | Self::Variable { .. } | Self::Namespace { .. } => 78,
+            Self::Read { .. }
+            | Self::Doveconf { .. }
+            | Self::Variable { .. }
+            | Self::Namespace { .. } => 78,
             Self::UnknownUser { .. } => 67,
             Self::Userdb { .. } => 75,
             Self::NotPermitted { .. } | Self::RootInUserStore { .. } => 77,

@@ -26,13 +26,19 @@ const MAX_FILE: u64 = 1024 * 1024;
 const DEFAULT_FILE: &str = "/etc/dsync.toml";
 
 impl Settings {
-    /// The settings that every program starts from: the file of `-c`, or the default one if it
-    /// exists, and then the arguments `name=value` of `-o`.
+    /// The settings that every program starts from, and then the arguments `name=value` of `-o`.
+    ///
+    /// They come from the file of `-c`; else from our default file; else from the Dovecot on this
+    /// host, if there is one. A file that is called `*.conf` is Dovecot's.
     pub fn load(file: Option<&Path>, options: &[String]) -> Result<Self, ConfigError> {
         let mut settings = Self::default();
         let default = Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
-        if let Some(path) = file.or(default) {
-            settings.read_file(path)?;
+        match file.or(default) {
+            Some(path) if path.extension().is_some_and(|end| end == "conf") => {
+                settings.read_dovecot_file(path)?;
+            }
+            Some(path) => settings.read_file(path)?,
+            None => settings.read_host()?,
         }
         for assignment in options {
             settings.assign(assignment, &Origin::Argument("-o"))?;

@@ -1,6 +1,7 @@
 //! Settings, users and namespaces, and the account that is built from them.
 //!
-//! Settings come from one TOML file and from `-o name=value`, under Dovecot's names. Nothing here
+//! Settings come from one TOML file, or from the Dovecot on this host (`doveconf`), and from
+//! `-o name=value`, under Dovecot's names. Nothing here
 //! reads the environment: the programs hand in what they found there.
 //!
 //! * [`Settings`]: all settings with their origin; [`SETTINGS`] is the table of what exists.
@@ -9,6 +10,7 @@
 //! * [`HomeLock`]: the lock of whole runs.
 
 mod account;
+mod doveconf;
 mod error;
 mod file;
 mod host;
@@ -17,6 +19,7 @@ mod lock;
 mod nearest;
 mod setting;
 mod settings;
+mod show;
 mod user;
 mod userdb;
 

@@ -124,8 +124,9 @@ settings! {
         "PEM file with the authorities of clients, for auth_ssl_require_client_cert.";
     AUTH_SSL_REQUIRE_CLIENT_CERT = "auth_ssl_require_client_cert", Kind::Boolean, "no",
         "yes: clients of dsync-server listen need a certificate, besides the password.";
-    SSL_MIN_PROTOCOL = "ssl_min_protocol", Kind::Choice(&["TLSv1.2", "TLSv1.3"]), "TLSv1.2",
-        "Oldest version of TLS.";
+    SSL_MIN_PROTOCOL = "ssl_min_protocol",
+        Kind::Choice(&["TLSv1.2", "TLSv1.3", "LATEST", "TLSv1.1", "TLSv1", "ANY"]), "TLSv1.2",
+        "Oldest version of TLS. LATEST is 1.3; older ones than 1.2 are never used.";
 }
 
 /// Other spellings, of Dovecot 2.3, and what they mean here.

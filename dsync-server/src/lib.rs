@@ -101,7 +101,7 @@ impl Cli {
 /// Options for one session and for listening.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CommonArguments {
-    /// Read settings from this TOML file
+    /// Read settings from this TOML file, or dovecot.conf
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -139,7 +139,7 @@ fn tls_server(settings: &Settings) -> Result<Option<TlsServer>, Failure> {
         certificate,
         client_ca,
         min_version: match settings.text(&SSL_MIN_PROTOCOL) {
-            "TLSv1.3" => TlsVersion::V13,
+            "TLSv1.3" | "LATEST" => TlsVersion::V13,
             _ => TlsVersion::V12,
         },
     })?))

@@ -308,6 +308,7 @@ fn what_cannot_be_listened_on() {
         (&["listen", "unix:/no/such/folder/socket"], 75),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_dsync-server"))
+            .args(["-c", "/dev/null"])
             .args(arguments)
             .output()
             .unwrap();
@@ -320,6 +321,7 @@ fn what_cannot_be_listened_on() {
     }
     let again = format!("unix:{}", path.display());
     let output = Command::new(env!("CARGO_BIN_EXE_dsync-server"))
+        .args(["-c", "/dev/null"])
         .args(["listen", &again])
         .output()
         .unwrap();

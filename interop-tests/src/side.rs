@@ -237,8 +237,14 @@ impl<'w> Side<'w> {
                 settings.push(format!("namespace/{}/{name}={value}", namespace.name));
             }
         }
-        let options = settings.into_iter();
-        options.flat_map(|setting| ["-o".into(), setting]).collect()
+        let options = settings
+            .into_iter()
+            .flat_map(|setting| ["-o".into(), setting]);
+        // Nothing from the Dovecot of this host.
+        ["-c".into(), "/dev/null".into()]
+            .into_iter()
+            .chain(options)
+            .collect()
     }
 
     fn config(&self) -> String {

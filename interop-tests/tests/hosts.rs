@@ -244,11 +244,47 @@ fn users_of_dovecot(version: Version) -> Result<()> {
             let copy = fs::metadata(side.outside("copy/cur"))?;
             ensure!(copy.uid() == MAIL_UID, "a folder of root");
         }
+        // With Dovecot's own configuration nothing else has to be said.
+        let config = world.inside("dovecot.conf").display().to_string();
+        program(&["-c", &config, "-A", "maildir:~/other"])?.expect_code(0)?;
+        ensure!(a.outside("other/cur").is_dir(), "no copy");
     } else {
         // The homes are elsewhere for us, but the answer is understood.
         let missing = program(&["-u", "a", "maildir:~/copy"])?.expect_code(68)?;
         let home = a.home().display().to_string();
         ensure!(missing.stderr.contains(&home), "{}", missing.stderr);
+    }
+    Ok(())
+}
+
+/// What `doveconf` of both versions says.
+#[test]
+fn settings_of_dovecot() -> Result<()> {
+    for version in [Version::V23, Version::V24] {
+        let world = World::new(version)?;
+        let side = world.side("a")?;
+        side.add_settings("doveadm_password = sekret\ndsync_hashed_headers = Subject Date\n")?;
+        let shown = |name: &str| -> Result<String> {
+            let mut command = world.command(&side.home());
+            command.arg(world.program("dsync")?);
+            let config = world.inside("a.conf");
+            command.arg("-c").arg(config).args(["config", "-P", name]);
+            Ok(run(command, b"")?
+                .expect_quiet()?
+                .stdout
+                .trim_end()
+                .to_owned())
+        };
+        let home = side.home().display().to_string();
+        ensure!(
+            shown("mail_location")? == side.location(),
+            "{}",
+            shown("mail_location")?
+        );
+        ensure!(shown("mail_home")? == home, "{}", shown("mail_home")?);
+        ensure!(shown("dsync_hashed_headers")? == "Subject Date");
+        ensure!(shown("doveadm_password")? == "sekret");
+        ensure!(shown("mail_attribute_dict")? == format!("file:{home}/dovecot-attributes"));
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ function __fish_dsync_server_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c dsync-server -n "__fish_dsync_server_needs_command" -s c -l config -d 'Read settings from this TOML file' -r -F
+complete -c dsync-server -n "__fish_dsync_server_needs_command" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -s u -l user -d 'Whose mail: fills in %u in settings and finds the home directory' -r
@@ -38,7 +38,7 @@ complete -c dsync-server -n "__fish_dsync_server_needs_command" -s h -l help -d 
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -s V -l version -d 'Print version'
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -a "listen" -d 'Listen for dsync and doveadm sync, with the doveadm protocol, until a signal comes'
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -l max-sessions -d 'Most sessions at one time' -r
-complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s c -l config -d 'Read settings from this TOML file' -r -F
+complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s v -l verbose -d 'Say what is done'

@@ -19,6 +19,9 @@ _dsync() {
             dsync,backup)
                 cmd="dsync__subcmd__backup"
                 ;;
+            dsync,config)
+                cmd="dsync__subcmd__config"
+                ;;
             dsync,dsync-server)
                 cmd="dsync__subcmd__dsync__subcmd__server"
                 ;;
@@ -32,7 +35,7 @@ _dsync() {
 
     case "${cmd}" in
         dsync)
-            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup dsync-server"
+            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup config dsync-server"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -209,6 +212,44 @@ _dsync() {
                     return 0
                     ;;
                 -S)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --option)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dsync__subcmd__config)
+            opts="-u -P -c -o -v -D -q -h --user --show-secrets --config --option --verbose --debug --quiet --json --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

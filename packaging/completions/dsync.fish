@@ -24,7 +24,7 @@ function __fish_dsync_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c dsync -n "__fish_dsync_needs_command" -s c -l config -d 'Read settings from this TOML file' -r -F
+complete -c dsync -n "__fish_dsync_needs_command" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_needs_command" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync -n "__fish_dsync_needs_command" -l worker -d 'This program was started by itself, to become this user: its standard input is the way to the other side' -r
 complete -c dsync -n "__fish_dsync_needs_command" -s v -l verbose -d 'Say what is done: one line for each mailbox'
@@ -37,6 +37,7 @@ complete -c dsync -n "__fish_dsync_needs_command" -s h -l help -d 'Print help (s
 complete -c dsync -n "__fish_dsync_needs_command" -s V -l version -d 'Print version'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "sync" -d 'Bring the changes of both sides together'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "backup" -d 'Make the destination equal to the source'
+complete -c dsync -n "__fish_dsync_needs_command" -f -a "config" -d 'Show the settings that are in force, and where each was given'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "dsync-server" -d 'Run the program dsync-server with these arguments (see dsync-server --help)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
@@ -55,8 +56,8 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -s l -l lock-timeout -
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s S -l socket-path -d 'Not supported yet' -r
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s c -l config -d 'Read settings from this TOML file' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s S -l socket-path -d 'Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT' -r
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s 1 -l oneway-sync -d 'One way: the destination gets the changes, nothing is deleted there'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s A -l all-users -d 'All users of the userdb, one after the other'
@@ -90,8 +91,8 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s l -l lock-timeout
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s S -l socket-path -d 'Not supported yet' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s c -l config -d 'Read settings from this TOML file' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s S -l socket-path -d 'Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT' -r
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s A -l all-users -d 'All users of the userdb, one after the other'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s R -l reverse-sync -d 'The other side is the source, the own store the destination (backup and -1)'
@@ -107,3 +108,13 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s q -l quiet -d 'Sa
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l no-progress -d 'No progress bar, also on a terminal'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s u -l user -d 'As they are for this user' -r
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s P -l show-secrets -d 'Passwords too'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s v -l verbose -d 'Say what is done: one line for each mailbox'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s D -l debug -d 'Say everything, on both sides'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s q -l quiet -d 'Say nothing but errors'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -l json -d 'Print the result as one JSON object on stdout'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -l no-progress -d 'No progress bar, also on a terminal'
+complete -c dsync -n "__fish_dsync_using_subcommand config" -s h -l help -d 'Print help'

@@ -87,7 +87,16 @@ fn whole_story(folder: &Path) -> Result<()> {
     let server = program("dsync-server")?;
     let server = server.display().to_string();
     let option = format!("mail_location={office_location}");
-    let sync = ["sync", "--source", &home_location, &server, "-o", &option];
+    let sync = [
+        "sync",
+        "--source",
+        &home_location,
+        &server,
+        "-c",
+        NO_SETTINGS,
+        "-o",
+        &option,
+    ];
     dsync(&sync)?;
     compare(&home, &office)?;
 
@@ -129,10 +138,14 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// The demonstration is the same whatever is configured on this host.
+const NO_SETTINGS: &str = "/dev/null";
+
 fn dsync<S: AsRef<OsStr>>(arguments: &[S]) -> Result<()> {
     let start = Instant::now();
     let mut command = Command::new(program("dsync")?);
     let status = command
+        .args(["-c", NO_SETTINGS])
         .args(arguments)
         .status()
         .context("cannot run dsync")?;

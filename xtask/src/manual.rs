@@ -40,7 +40,11 @@ fn pages() -> Result<Vec<Page>> {
     let mut with_commands = client.clone();
     with_commands.build();
     // "dsync-sync": man's way to name the page of a command inside a program.
-    for (name, title) in [("sync", "dsync-sync"), ("backup", "dsync-backup")] {
+    for (name, title) in [
+        ("sync", "dsync-sync"),
+        ("backup", "dsync-backup"),
+        ("config", "dsync-config"),
+    ] {
         let command = with_commands
             .find_subcommand(name)
             .with_context(|| format!("no command {name}"))?;
@@ -82,7 +86,9 @@ fn page(command: clap::Command, with_settings: bool) -> Result<Page> {
 fn settings() -> String {
     let mut section = String::from(
         ".SH SETTINGS\nGiven with \\fB\\-o\\fR NAME=VALUE, or in a TOML file \
-         (\\fB\\-c\\fR; otherwise /etc/dsync.toml if it exists). Namespaces are \
+         (\\fB\\-c\\fR; otherwise /etc/dsync.toml if it exists). Without a file they are those \
+         of the Dovecot on this host, as doveconf tells them; \\fB\\-c\\fR /dev/null has none. \
+         Namespaces are \
          [[namespace]] tables with name, prefix, separator, inbox, hidden, list, location, \
          alias_for and special_use.\n",
     );

@@ -126,7 +126,9 @@ impl Home {
             .env("USER", "joe")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .current_dir(self.folder.path())
-            .stdin(std::process::Stdio::null());
+            .stdin(std::process::Stdio::null())
+            // Nothing from a Dovecot on this host.
+            .args(["-c", "/dev/null"]);
         command
     }
 

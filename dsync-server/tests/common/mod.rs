@@ -46,6 +46,8 @@ impl Homes {
         ]
         .into_iter()
         .flat_map(|setting| ["-o".to_owned(), setting])
+        // Nothing from a Dovecot on this host.
+        .chain(["-c".to_owned(), "/dev/null".to_owned()])
         .collect()
     }
 }
