@@ -62,6 +62,21 @@ Examples:
   dsync backup ssh backup.example.org dsync-server -o mail_location=maildir:/srv/backup/joe
   dsync backup -R maildir:/srv/backup/joe   restore";
 
+const INDEX_DUMP_HELP: &str = "\
+Only reads: nothing is locked, repaired or created, so it can be used beside a running Dovecot.
+
+The snapshot (dovecot.index) comes first: header fields, extensions with their header bytes in hex,
+keyword names by bit number, then one line for each message. The logs follow, the older one first:
+one line for each record with its offset in the file and the HIGHESTMODSEQ behind it.
+  external   is a fact; without it, a request that the owner of the storage has yet to carry out
+  sync       was written while synchronising, and is no news for dsync
+  +0x08      flags: 0x01 Answered, 0x02 Flagged, 0x04 Deleted, 0x08 Seen, 0x10 Draft
+A log that ends with \"damaged\" or \"unfinished\" has a torn tail; whoever locks it next cuts it.
+
+Examples:
+  dsync index dump maildir:~/Maildir INBOX | less
+  dsync index dump sdbox:/srv/mail/joe Work/Clients";
+
 /// Synchronises mailboxes: two-way without losing changes of either side, or as a backup.
 ///
 /// Speaks the dsync protocol of Dovecot 2.3 and 2.4: the other side may be dsync-server or a
@@ -100,6 +115,10 @@ impl Cli {
             Action::Sync(command) => Some(&command.common.global),
             Action::Backup(arguments) => Some(&arguments.global),
             Action::Config(arguments) => Some(&arguments.global),
+            Action::Index(command) => {
+                let IndexAction::Dump { global, .. } = &command.action;
+                Some(global)
+            }
             Action::DsyncServer { .. } => None,
         };
         let mut global = self.global.clone();
@@ -169,6 +188,9 @@ pub enum Action {
     /// Show the settings that are in force, and where each was given
     Config(ConfigArguments),
 
+    /// Look into the index files of a mailbox
+    Index(IndexCommand),
+
     /// Run the program dsync-server with these arguments (see dsync-server --help)
     #[command(alias = "server", hide = true, disable_help_flag = true)]
     DsyncServer {
@@ -196,6 +218,30 @@ pub struct ConfigArguments {
     /// Options for every command.
     #[command(flatten)]
     pub global: GlobalArguments,
+}
+
+/// Arguments of `index`.
+#[derive(Args, Clone, Debug)]
+pub struct IndexCommand {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: IndexAction,
+}
+
+/// What can be done with index files.
+#[derive(Clone, Debug, Subcommand)]
+pub enum IndexAction {
+    /// Print what stands in dovecot.index, dovecot.index.log.2 and dovecot.index.log
+    #[command(after_help = INDEX_DUMP_HELP)]
+    Dump {
+        /// Where the mail is, such as maildir:~/Maildir
+        location: String,
+        /// Full name of the mailbox
+        mailbox: String,
+        /// Options for every command.
+        #[command(flatten)]
+        global: GlobalArguments,
+    },
 }
 
 /// Arguments of `sync`.

@@ -12,7 +12,10 @@ mod server_arguments;
 mod usage;
 pub mod values;
 
-pub use cli::{Action, Cli, ConfigArguments, GlobalArguments, SyncArguments, command};
+pub use cli::{
+    Action, Cli, ConfigArguments, GlobalArguments, IndexAction, IndexCommand, SyncArguments,
+    command,
+};
 pub use destination::{Destination, HostUser, parse as parse_destination, parse_location};
 pub use options::{OutputOptions, RunOptions};
 pub use remote_command::RemoteNames;

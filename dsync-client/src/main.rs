@@ -4,6 +4,7 @@ mod console;
 mod doveadm;
 mod ended;
 mod failure;
+mod index;
 mod json;
 mod report;
 mod road;
@@ -19,7 +20,9 @@ use std::{env, io};
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use dsync_client::{Action, Cli, ConfigArguments, GlobalArguments, OutputOptions, RunOptions};
+use dsync_client::{
+    Action, Cli, ConfigArguments, GlobalArguments, IndexCommand, OutputOptions, RunOptions,
+};
 use dsync_config::{Login, Origin, Settings, User};
 use dsync_engine::Mode;
 
@@ -72,6 +75,7 @@ fn start(
     let (mode, arguments, command) = match cli.action {
         Action::DsyncServer { arguments } => return Err(become_server(arguments)),
         Action::Config(arguments) => return show_settings(&arguments, global, console),
+        Action::Index(command) => return show_index(&command, global),
         Action::Backup(arguments) => (Mode::Backup, arguments, "backup"),
         Action::Sync(command) if command.one_way => (Mode::OneWay, command.common, "sync"),
         Action::Sync(command) => (Mode::TwoWay, command.common, "sync"),
@@ -103,10 +107,7 @@ fn start(
         command,
         options,
         settings,
-        login: Login {
-            user: env::var("USER").ok(),
-            home: env::var_os("HOME").map(PathBuf::from),
-        },
+        login: login(),
         host_domain,
         arguments: env::args_os().skip(1).collect(),
         is_worker: cli.worker.is_some(),
@@ -126,6 +127,20 @@ fn start(
     // A thread may hang in a read that nobody can interrupt.
     runtime.shutdown_background();
     result
+}
+
+fn login() -> Login {
+    Login {
+        user: env::var("USER").ok(),
+        home: env::var_os("HOME").map(PathBuf::from),
+    }
+}
+
+fn show_index(command: &IndexCommand, global: &GlobalArguments) -> Result<u8, Failure> {
+    let settings = Settings::load(global.config.as_deref(), &global.option)?;
+    let host_domain = dsync_config::host_domain(env::var("DOVECOT_HOSTDOMAIN").ok(), &settings);
+    index::run(command, settings, &login(), &host_domain)?;
+    Ok(0)
 }
 
 async fn run_all(

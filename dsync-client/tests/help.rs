@@ -43,3 +43,8 @@ fn sync() {
 fn backup() {
     check("backup", &["backup", "--help"]);
 }
+
+#[test]
+fn index_dump() {
+    check("index-dump", &["index", "dump", "--help"]);
+}

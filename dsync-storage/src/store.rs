@@ -1,5 +1,6 @@
 //! The list of mailboxes of one namespace.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dsync_proto::types::{Guid, Uid};
@@ -135,6 +136,13 @@ pub trait Store: Send {
 
     /// Opens a mailbox. Messages are not looked at before [`Mailbox::refresh`].
     fn open(&mut self, name: &str, mode: OpenMode) -> Result<Box<dyn Mailbox>>;
+
+    /// Directory of the files `dovecot.index*` of a mailbox; `None` if it has no such files.
+    /// Nothing is created.
+    fn index_dir(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        let _ = name;
+        Ok(None)
+    }
 
     /// Removes what deleted messages left behind (mdbox); nothing for other formats.
     fn purge(&mut self) -> Result<()>;

@@ -25,8 +25,14 @@ _dsync() {
             dsync,dsync-server)
                 cmd="dsync__subcmd__dsync__subcmd__server"
                 ;;
+            dsync,index)
+                cmd="dsync__subcmd__index"
+                ;;
             dsync,sync)
                 cmd="dsync__subcmd__sync"
+                ;;
+            dsync__subcmd__index,dump)
+                cmd="dsync__subcmd__index__subcmd__dump"
                 ;;
             *)
                 ;;
@@ -35,7 +41,7 @@ _dsync() {
 
     case "${cmd}" in
         dsync)
-            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup config dsync-server"
+            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup config index dsync-server"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -283,6 +289,50 @@ _dsync() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dsync__subcmd__index)
+            opts="-h --help dump"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dsync__subcmd__index__subcmd__dump)
+            opts="-c -o -v -D -q -h --config --option --verbose --debug --quiet --json --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --option)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -38,6 +38,7 @@ complete -c dsync -n "__fish_dsync_needs_command" -s V -l version -d 'Print vers
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "sync" -d 'Bring the changes of both sides together'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "backup" -d 'Make the destination equal to the source'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "config" -d 'Show the settings that are in force, and where each was given'
+complete -c dsync -n "__fish_dsync_needs_command" -f -a "index" -d 'Look into the index files of a mailbox'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "dsync-server" -d 'Run the program dsync-server with these arguments (see dsync-server --help)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
@@ -118,3 +119,13 @@ complete -c dsync -n "__fish_dsync_using_subcommand config" -s q -l quiet -d 'Sa
 complete -c dsync -n "__fish_dsync_using_subcommand config" -l json -d 'Print the result as one JSON object on stdout'
 complete -c dsync -n "__fish_dsync_using_subcommand config" -l no-progress -d 'No progress bar, also on a terminal'
 complete -c dsync -n "__fish_dsync_using_subcommand config" -s h -l help -d 'Print help'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and not __fish_seen_subcommand_from dump" -s h -l help -d 'Print help'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and not __fish_seen_subcommand_from dump" -f -a "dump" -d 'Print what stands in dovecot.index, dovecot.index.log.2 and dovecot.index.log'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s v -l verbose -d 'Say what is done: one line for each mailbox'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s D -l debug -d 'Say everything, on both sides'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s q -l quiet -d 'Say nothing but errors'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -l json -d 'Print the result as one JSON object on stdout'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -l no-progress -d 'No progress bar, also on a terminal'
+complete -c dsync -n "__fish_dsync_using_subcommand index; and __fish_seen_subcommand_from dump" -s h -l help -d 'Print help'

@@ -40,14 +40,18 @@ fn pages() -> Result<Vec<Page>> {
     let mut with_commands = client.clone();
     with_commands.build();
     // "dsync-sync": man's way to name the page of a command inside a program.
-    for (name, title) in [
-        ("sync", "dsync-sync"),
-        ("backup", "dsync-backup"),
-        ("config", "dsync-config"),
+    for (names, title) in [
+        (&["sync"][..], "dsync-sync"),
+        (&["backup"], "dsync-backup"),
+        (&["config"], "dsync-config"),
+        (&["index", "dump"], "dsync-index-dump"),
     ] {
-        let command = with_commands
-            .find_subcommand(name)
-            .with_context(|| format!("no command {name}"))?;
+        let mut command = &with_commands;
+        for name in names {
+            command = command
+                .find_subcommand(name)
+                .with_context(|| format!("no command {name}"))?;
+        }
         let command = command.clone().name(title).version(VERSION);
         pages.push(page(command, false)?);
     }

@@ -1,5 +1,6 @@
 //! The list of mailboxes of an sdbox or mdbox store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +194,11 @@ impl Store for DboxStore {
 
     fn open(&mut self, name: &str, mode: OpenMode) -> Result<Box<dyn Mailbox>> {
         Ok(Box::new(self.open_mailbox(name, mode)?))
+    }
+
+    fn index_dir(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        let (_, paths) = self.folders.locate_mailbox(name)?;
+        Ok(paths.index_dir)
     }
 
     fn purge(&mut self) -> Result<()> {

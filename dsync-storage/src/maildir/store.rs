@@ -1,5 +1,6 @@
 //! The list of mailboxes of a Maildir store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +136,11 @@ impl Store for MaildirStore {
             attributes,
             mode,
         )?))
+    }
+
+    fn index_dir(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        let (_, paths) = self.folders.locate_mailbox(name)?;
+        Ok(paths.index_dir)
     }
 
     fn purge(&mut self) -> Result<()> {
