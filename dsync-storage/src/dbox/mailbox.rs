@@ -13,7 +13,7 @@ use super::identity::{self, INDEX_LOCK_TIMEOUT, INDEX_PREFIX};
 use super::message::StoredMessage;
 use crate::attribute_dict::AttributeDict;
 use crate::changes::Changes;
-use crate::index::{Index, Origin, SavedDates, Transaction, cache_fields};
+use crate::index::{CacheEntry, Cached, Index, Origin, Transaction, cache_fields};
 use crate::location::Driver;
 use crate::lock::FileLock;
 use crate::mailbox::count_virtual_size;
@@ -22,6 +22,11 @@ use crate::{
     MailboxStatus, MessageTable, MetadataUpdate, OpenMessage, OpenMode, Result, SaveMessage,
     StorageError,
 };
+
+/// From so many messages on that had to be opened for their GUIDs these are cached.
+const CACHE_FROM: usize = 16;
+/// Longest wait for the lock of the log for that.
+const CACHE_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open mailbox.
 pub(super) struct DboxMailbox {
@@ -36,7 +41,7 @@ pub(super) struct DboxMailbox {
     table: Option<Arc<MessageTable>>,
     /// GUIDs that were read from files; a UID never becomes another message's.
     guids: BTreeMap<Uid, BString>,
-    saved_dates: Option<SavedDates>,
+    cached: Option<Cached>,
     /// The index as others see it, if it has news since the snapshot.
     present: Option<Index>,
     changes: Changes,
@@ -63,7 +68,7 @@ impl DboxMailbox {
             status: None,
             table: None,
             guids: BTreeMap::new(),
-            saved_dates: None,
+            cached: None,
             present: None,
             changes: Changes::default(),
         }
@@ -120,7 +125,7 @@ impl DboxMailbox {
         }
         self.status = Some(status);
         self.table = None;
-        self.saved_dates = None;
+        self.cached = None;
         self.present = None;
     }
 
@@ -154,12 +159,21 @@ impl DboxMailbox {
         Ok(table)
     }
 
-    /// GUIDs are in the files only.
+    /// GUIDs are in the files only, unless they are cached.
     fn read_guids(&mut self) -> Result<()> {
-        let mut missing = Vec::new();
+        self.open_cache();
+        let (mut missing, mut opened) = (Vec::new(), Vec::new());
         for message in self.index.state().messages() {
             let uid = message.uid();
             if self.guids.contains_key(&uid) {
+                continue;
+            }
+            let cached = self
+                .cached
+                .as_ref()
+                .and_then(|cached| cached.guid(&message));
+            if let Some(guid) = cached {
+                self.guids.insert(uid, guid.into());
                 continue;
             }
             match self.bodies.stored(&message)? {
@@ -171,12 +185,50 @@ impl DboxMailbox {
                     ));
                 }
                 Some(stored) => {
+                    opened.push(uid);
                     self.guids.insert(uid, stored.metadata.guid);
                 }
                 None => missing.push(uid),
             }
         }
-        self.still_there(&missing)
+        self.still_there(&missing)?;
+        if opened.len() >= CACHE_FROM && self.mode == OpenMode::Write {
+            self.cache_guids(&opened);
+        }
+        Ok(())
+    }
+
+    fn open_cache(&mut self) {
+        if self.cached.is_none() {
+            self.cached = self.index.cached().ok();
+        }
+    }
+
+    /// Caches GUIDs that messages had to be opened for, so that the next run need not do it. The
+    /// snapshot stays, hence another view of the index. Whatever fails is tried again next time.
+    fn cache_guids(&self, uids: &[Uid]) {
+        let cached = self.open_index_anew().and_then(|mut index| {
+            let mut locked = index.lock(CACHE_LOCK_TIMEOUT)?;
+            let exists = |uid: &&Uid| locked.state().message(**uid).is_some();
+            let entries: Vec<CacheEntry> = uids
+                .iter()
+                .filter(exists)
+                .filter_map(|uid| {
+                    Some(CacheEntry {
+                        uid: *uid,
+                        saved_date: 0,
+                        guid: self.guids.get(uid)?.clone(),
+                    })
+                })
+                .collect();
+            let mut transaction = Transaction::new(Origin::FACT);
+            locked.cache(&entries, &mut transaction);
+            locked.append(&transaction)?;
+            locked.finish()
+        });
+        if let Err(error) = cached {
+            tracing::debug!("GUIDs are not cached: {error}");
+        }
     }
 
     /// Fails if one of these messages, which have no file, is in the index even now.
@@ -216,12 +268,16 @@ impl DboxMailbox {
             present.refresh()?;
             return Ok(present.state().message(uid).is_none());
         }
-        let dir = self.disk.paths.index_dir.as_ref();
-        let dir = dir.unwrap_or(&self.disk.paths.box_dir);
-        let present = identity::open_index(dir, &self.disk.settings)?;
+        let present = self.open_index_anew()?;
         let gone = present.state().message(uid).is_none();
         self.present = Some(present);
         Ok(gone)
+    }
+
+    fn open_index_anew(&self) -> Result<Index> {
+        let dir = self.disk.paths.index_dir.as_ref();
+        let dir = dir.unwrap_or(&self.disk.paths.box_dir);
+        identity::open_index(dir, &self.disk.settings)
     }
 
     /// A message of the snapshot; `None` if it was expunged.
@@ -242,16 +298,14 @@ impl DboxMailbox {
     }
 
     fn saved_date(&mut self, uid: Uid, stored: &StoredMessage) -> i64 {
-        if self.saved_dates.is_none() {
-            self.saved_dates = self.index.saved_dates().ok();
-        }
+        self.open_cache();
         let Some(message) = self.index.state().message(uid) else {
             return 0;
         };
         let cached = self
-            .saved_dates
+            .cached
             .as_ref()
-            .and_then(|dates| dates.get(&message));
+            .and_then(|cached| cached.saved_date(&message));
         cached.map_or_else(|| self.bodies.saved_date(&message, stored), i64::from)
     }
 

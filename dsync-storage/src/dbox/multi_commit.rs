@@ -24,7 +24,9 @@ use super::references::{foreign_map, map_uid};
 use super::storage::{self, MAX_REFERENCES, MapRecord, owner, write_references};
 use crate::body_file::TmpFile;
 use crate::changes::Changes;
-use crate::index::{ExtensionSpec, Index, IndexState, LockedIndex, Origin, Transaction};
+use crate::index::{
+    CacheEntry, ExtensionSpec, Index, IndexState, LockedIndex, Origin, Transaction,
+};
 use crate::location::Driver;
 use crate::{CommitReport, Result, StorageError, path_io};
 
@@ -141,13 +143,14 @@ impl MultiBodies {
             ..MapPlan::default()
         };
         let next_map_uid = map.state().header().next_uid();
-        let report = self.records(
+        let (report, entries) = self.records(
             &mut transaction,
             locked.state(),
             &mut plan,
             next_map_uid,
             (&saves, &asked.uids, changes),
         )?;
+        locked.cache(&entries, &mut transaction);
         if asked.all {
             transaction.mark_synced();
         }
@@ -245,8 +248,9 @@ impl MultiBodies {
         plan: &mut MapPlan,
         next_map_uid: Uid,
         (saves, asked, changes): (&[Save], &BTreeSet<Uid>, &Changes),
-    ) -> Result<CommitReport> {
+    ) -> Result<(CommitReport, Vec<CacheEntry>)> {
         let mut report = CommitReport::default();
+        let mut entries = Vec::with_capacity(saves.len());
         let mut uids = UidSequence::new(state.header().next_uid());
         let mut first_recent = 0;
         let (mut pop3_uid, mut pop3_flags) = (0, 0);
@@ -270,6 +274,11 @@ impl MultiBodies {
             transaction.set_extension_record(ExtensionSpec::MDBOX, uid, &record);
             let guid = MailGuid::short_of(&save.metadata.guid);
             transaction.set_extension_record(ExtensionSpec::GUID, uid, &guid.0);
+            entries.push(CacheEntry {
+                uid,
+                saved_date: 0,
+                guid: save.metadata.guid.clone(),
+            });
             if uid != message.uid {
                 report.moved.push((message.uid, uid));
             }
@@ -314,7 +323,7 @@ impl MultiBodies {
             uids.peek(),
             first_recent,
         );
-        Ok(report)
+        Ok((report, entries))
     }
 }
 

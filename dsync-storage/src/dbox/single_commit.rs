@@ -22,7 +22,7 @@ use super::identity::{INDEX_LOCK_TIMEOUT, check, guid_of};
 use super::single::{Save, SingleBodies};
 use crate::body_file::sync_files;
 use crate::changes::Changes;
-use crate::index::{Index, IndexState, LockedIndex, Origin, Transaction};
+use crate::index::{CacheEntry, Index, IndexState, LockedIndex, Origin, Transaction};
 use crate::location::Driver;
 use crate::{CommitReport, Result, StorageError, path_io};
 
@@ -81,14 +81,8 @@ impl SingleBodies {
         let sync = self.disk.settings.syncs();
         let journal = self.unfinished();
         journal.write(mailbox, &touched, &self.disk.paths.modes, sync)?;
-        let dates: Vec<(Uid, u32)> = plan
-            .saves
-            .iter()
-            .zip(&saves)
-            .filter_map(|(uid, save)| Some((*uid, u32::try_from(save.message.saved_date).ok()?)))
-            .filter(|(_, date)| *date != 0)
-            .collect();
-        locked.cache_saved_dates(&dates, &mut transaction);
+        let entries = self.cache_entries(locked.index(), &plan, &saves)?;
+        locked.cache(&entries, &mut transaction);
         let done = self
             .place(&plan, &mut saves)
             .and_then(|()| locked.append(&transaction));
@@ -216,6 +210,36 @@ impl SingleBodies {
             first_recent,
         );
         Ok(report)
+    }
+
+    /// What the cache shall know of new messages, and of those under new UIDs: their files get
+    /// another change time.
+    fn cache_entries(&self, index: &Index, plan: &Plan, saves: &[Save]) -> Result<Vec<CacheEntry>> {
+        let new = plan.saves.iter().zip(saves).map(|(uid, save)| CacheEntry {
+            uid: *uid,
+            saved_date: u32::try_from(save.message.saved_date).unwrap_or(0),
+            guid: save.metadata.guid.clone(),
+        });
+        let mut entries: Vec<CacheEntry> = new.collect();
+        let cached = match plan.moves.is_empty() {
+            true => None,
+            false => index.cached().ok(),
+        };
+        for Placed { uid, old } in &plan.moves {
+            let Some(stored) = self.open(*old)? else {
+                continue;
+            };
+            let message = index.state().message(*old);
+            let known = cached.as_ref().zip(message);
+            let date = known.and_then(|(cached, message)| cached.saved_date(&message));
+            let changed = || u32::try_from(stored.changed()).unwrap_or(0);
+            entries.push(CacheEntry {
+                uid: *uid,
+                saved_date: date.unwrap_or_else(changed),
+                guid: stored.metadata.guid,
+            });
+        }
+        Ok(entries)
     }
 
     /// The GUID that others know the message by; zero if its file is gone.

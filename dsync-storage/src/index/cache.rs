@@ -1,5 +1,6 @@
-//! The cache file, as far as a sync needs it: which fields are cached, and the saved dates that
-//! stand nowhere else (`spec/dovecot-index.md` 15, `spec/wire.md` 7.4).
+//! The cache file, as far as a sync needs it: which fields are cached, the saved dates that stand
+//! nowhere else, and GUIDs that otherwise every message file must be opened for
+//! (`spec/dovecot-index.md` 15, `spec/wire.md` 7.4).
 //!
 //! A cache is disposable: whatever is wrong with it means "not cached".
 
@@ -29,10 +30,12 @@ const MAX_CHAIN: usize = 256;
 const MAX_RECORD: usize = 1 << 20;
 /// Enough for most records.
 const FIRST_READ: usize = 1024;
-/// Field with the saved date.
-pub(crate) const NAME_OF_SAVED_DATE: &str = "date.save";
+/// Field with the saved date: u32, seconds since the epoch.
+pub(crate) const SAVED_DATE: &str = "date.save";
+/// Field with the text of the GUID.
+pub(crate) const GUID: &str = "guid";
 /// Field size in the list: each record says it.
-const VARIABLE_SIZE: u32 = u32::MAX;
+pub(crate) const VARIABLE_SIZE: u32 = u32::MAX;
 
 /// The cache decisions of the index with this prefix; none if there is no usable cache.
 pub fn cache_fields(dir: &Path, prefix: &str) -> Result<Vec<CacheField>> {
@@ -41,13 +44,13 @@ pub fn cache_fields(dir: &Path, prefix: &str) -> Result<Vec<CacheField>> {
     Ok(cache.map(|cache| cache.fields).unwrap_or_default())
 }
 
-/// Saved dates of messages; opened by [`super::Index::saved_dates`].
+/// What is cached of messages; opened by [`super::Index::cached`].
 #[derive(Debug)]
-pub struct SavedDates {
+pub struct Cached {
     cache: Option<Cache>,
 }
 
-impl SavedDates {
+impl Cached {
     /// Nothing is cached.
     pub(crate) fn none() -> Self {
         Self { cache: None }
@@ -60,21 +63,28 @@ impl SavedDates {
         let index_id = state.header().get(HeaderField::IndexId);
         let reset_id = state.extension("cache").map(|known| known.reset_id);
         Ok(Self {
-            cache: cache.filter(|cache| {
-                cache.index_id == index_id
-                    && Some(cache.file_seq) == reset_id
-                    && cache.saved_date_field().is_some()
-            }),
+            cache: cache
+                .filter(|cache| cache.index_id == index_id && Some(cache.file_seq) == reset_id),
         })
     }
 
     /// When the message was saved, in seconds since the epoch; `None` if that is not cached.
-    pub fn get(&self, message: &Message<'_>) -> Option<u32> {
-        let cache = self.cache.as_ref()?;
-        let field = cache.saved_date_field()?;
-        let offset = u32_at(message.extension("cache")?, 0)?;
-        let data = cache.find(offset, field).ok().flatten()?;
+    pub fn saved_date(&self, message: &Message<'_>) -> Option<u32> {
+        let data = self.find(message, SAVED_DATE, 4)?;
         u32_at(&data, 0).filter(|date| *date != 0)
+    }
+
+    /// The text of its GUID; `None` if that is not cached.
+    pub fn guid(&self, message: &Message<'_>) -> Option<Vec<u8>> {
+        self.find(message, GUID, VARIABLE_SIZE)
+            .filter(|guid| !guid.is_empty())
+    }
+
+    fn find(&self, message: &Message<'_>, name: &str, size: u32) -> Option<Vec<u8>> {
+        let cache = self.cache.as_ref()?;
+        let field = cache.field(name, size)?;
+        let offset = u32_at(message.extension("cache")?, 0)?;
+        cache.find(offset, field).ok().flatten()
     }
 }
 
@@ -125,17 +135,14 @@ impl Cache {
         }))
     }
 
-    /// Number of the field with the saved date.
-    pub(crate) fn saved_date_field(&self) -> Option<u32> {
-        let position = self
-            .fields
-            .iter()
-            .position(|field| field.name == NAME_OF_SAVED_DATE)?;
-        (self.sizes.get(position) == Some(&4)).then_some(position as u32)
+    /// Number of a field whose data has this size.
+    pub(crate) fn field(&self, name: &str, size: u32) -> Option<u32> {
+        let position = self.fields.iter().position(|field| field.name == name)?;
+        (self.sizes.get(position) == Some(&size)).then_some(position as u32)
     }
 
     /// The newest data of a field in the records that start at this offset.
-    fn find(&self, mut offset: u32, field: u32) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn find(&self, mut offset: u32, field: u32) -> io::Result<Option<Vec<u8>>> {
         for _ in 0..MAX_CHAIN {
             if offset == 0 {
                 break;
@@ -280,7 +287,8 @@ mod tests {
         assert_eq!(cache.fields[0].decision, CacheDecision::Temp);
         assert_eq!(cache.fields[1].last_used, 22);
         assert!(cache.fields[1].forced);
-        let field = cache.saved_date_field().unwrap();
+        let field = cache.field(SAVED_DATE, 4).unwrap();
+        assert_eq!(cache.field(GUID, VARIABLE_SIZE), None);
         let date = cache.find(80, field).unwrap().unwrap();
         assert_eq!(u32_at(&date, 0), Some(1_700_000_000));
         assert_eq!(cache.find(80, 0).unwrap().unwrap(), b"abc");

@@ -1,21 +1,22 @@
-//! Writing saved dates into the cache: sdbox has no other place for them
-//! (`spec/dovecot-index.md` 15).
+//! Writing into the cache: saved dates, which sdbox has no other place for, and GUIDs, so that
+//! nobody opens every message file for them (`spec/dovecot-index.md` 15).
 //!
 //! Records are appended before the index tells of them. Killed between: bytes that nobody
 //! reads. A new cache counts only when the index names its number.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use bstr::BString;
 use dsync_proto::types::Uid;
 
 use crate::Result;
 use crate::StorageError;
 use crate::lock::lock_file;
 
-use super::cache::{Cache, NAME_OF_SAVED_DATE};
+use super::cache::{Cache, GUID, SAVED_DATE, VARIABLE_SIZE};
 use super::extension::ExtensionSpec;
 use super::format::{encode_u32s, pad4, u32_at};
 use super::header::HeaderField;
@@ -26,29 +27,42 @@ use super::transaction::Transaction;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size of the cache's header.
 const HEADER_SIZE: u32 = 32;
-/// Where the number of records is in the header.
+/// Where the number of first records of messages is in the header.
 const RECORD_COUNT: u64 = 16;
-/// Size of our records: link, size, field, date.
-const RECORD_SIZE: usize = 16;
+/// The same for records that continue others.
+const CONTINUED_COUNT: u64 = 12;
+/// Fields that we write: name, size of the data, type.
+const OUR_FIELDS: [(&str, u32, u8); 2] = [(SAVED_DATE, 4, 0), (GUID, VARIABLE_SIZE, 2)];
 /// Larger caches are left alone; Dovecot makes them anew.
 const MAX_CACHE_SIZE: u64 = 1 << 30;
 /// The decision "yes".
 const DECISION_YES: u8 = 2;
 
+/// What to cache of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// Which message.
+    pub uid: Uid,
+    /// When it was saved, in seconds since the epoch; 0 to leave that out.
+    pub saved_date: u32,
+    /// The text of its GUID; empty to leave it out.
+    pub guid: BString,
+}
+
 impl LockedIndex<'_> {
-    /// Caches when messages were saved; the transaction, which must be appended under the same
-    /// lock, tells where. New messages only. A failure is no more than a warning.
-    pub fn cache_saved_dates(&mut self, dates: &[(Uid, u32)], transaction: &mut Transaction) {
-        if dates.is_empty() {
+    /// Caches something about messages, also new ones; the transaction, which must be appended
+    /// under the same lock, tells where. A failure is no more than a warning.
+    pub fn cache(&mut self, entries: &[CacheEntry], transaction: &mut Transaction) {
+        if entries.is_empty() {
             return;
         }
         let path = self.index.files.cache();
-        if let Err(error) = self.write_saved_dates(dates, transaction) {
+        if let Err(error) = self.write_cache(entries, transaction) {
             tracing::warn!("saved dates are lost: {error} ({})", path.display());
         }
     }
 
-    fn write_saved_dates(&self, dates: &[(Uid, u32)], transaction: &mut Transaction) -> Result<()> {
+    fn write_cache(&self, entries: &[CacheEntry], transaction: &mut Transaction) -> Result<()> {
         let path = self.index.files.cache();
         let known = self.index.state.extension(ExtensionSpec::CACHE.name);
         let io_error = |error| StorageError::io("write", &path, &error);
@@ -67,41 +81,40 @@ impl LockedIndex<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_error(error)),
         };
-        let first = match usable {
-            Some(cache) => append(&cache, dates).map_err(io_error)?,
+        let places = match usable {
+            Some(cache) => {
+                let before = |entry: &CacheEntry| {
+                    let message = self.index.state.message(entry.uid)?;
+                    u32_at(message.extension(ExtensionSpec::CACHE.name)?, 0)
+                };
+                let before: Vec<u32> = entries.iter().map(|e| before(e).unwrap_or(0)).collect();
+                append(&cache, entries, &before).map_err(io_error)?
+            }
             None => {
                 let old = known.map_or(0, |known| known.reset_id);
                 let file_seq = unix_time().max(old.saturating_add(1));
                 transaction.reset_extension(ExtensionSpec::CACHE, file_seq, false);
-                Some(self.new_cache(file_seq, dates)?)
+                self.new_cache(file_seq, entries)?
             }
         };
-        let Some(first) = first else { return Ok(()) };
-        for ((uid, _), number) in dates.iter().zip(0_u32..) {
-            let offset = first + number * RECORD_SIZE as u32;
-            transaction.set_extension_record(ExtensionSpec::CACHE, *uid, &offset.to_le_bytes());
+        for (entry, offset) in entries.iter().zip(places) {
+            let bytes = offset.to_le_bytes();
+            transaction.set_extension_record(ExtensionSpec::CACHE, entry.uid, &bytes);
         }
         Ok(())
     }
 
-    /// Makes a cache with one field; gives the offset of the first record.
-    fn new_cache(&self, file_seq: u32, dates: &[(Uid, u32)]) -> Result<u32> {
+    /// Makes a cache with our fields; gives the offsets of the records.
+    fn new_cache(&self, file_seq: u32, entries: &[CacheEntry]) -> Result<Vec<u32>> {
         let files = &self.index.files;
         let (path, temp) = (files.cache(), files.cache_new());
         let index_id = self.index.state.header.get(HeaderField::IndexId);
+        let count = entries.len() as u32;
         let mut bytes = vec![1, 8, 1, 0];
-        bytes.extend(encode_u32s(&[
-            index_id,
-            file_seq,
-            0,
-            dates.len() as u32,
-            0,
-            0,
-        ]));
+        bytes.extend(encode_u32s(&[index_id, file_seq, 0, count, 0, 0]));
         bytes.extend(super::format::encode_offset(HEADER_SIZE));
-        bytes.extend(field_header(&Fields::default()));
-        let first = bytes.len() as u32;
-        bytes.extend(records(0, dates));
+        bytes.extend(field_header(&Fields::default(), &OUR_FIELDS));
+        let places = put_records(&mut bytes, 0, [0, 1], entries, &[]);
         // It may be a lock of Dovecot, which is working on the cache then, or that of a dead one.
         let file = files.create(&temp)?;
         let written = file
@@ -112,7 +125,7 @@ impl LockedIndex<'_> {
             crate::path_io::remove(&temp)?;
             return Err(error);
         }
-        Ok(first)
+        Ok(places)
     }
 }
 
@@ -150,78 +163,113 @@ impl Fields {
     }
 }
 
-/// A field header with the saved date behind these fields.
-fn field_header(fields: &Fields) -> Vec<u8> {
-    let count = fields.types.len() as u32 + 1;
+/// A field header with more fields behind these.
+fn field_header(fields: &Fields, more: &[(&str, u32, u8)]) -> Vec<u8> {
+    let count = (fields.types.len() + more.len()) as u32;
+    let now = unix_time().to_le_bytes();
     let mut columns = fields.last_used.clone();
-    columns.extend(unix_time().to_le_bytes());
+    columns.extend(more.iter().flat_map(|_| now));
     columns.extend(&fields.sizes);
-    columns.extend(4_u32.to_le_bytes());
+    columns.extend(more.iter().flat_map(|(_, size, _)| size.to_le_bytes()));
     columns.extend(&fields.types);
-    columns.push(0);
+    columns.extend(more.iter().map(|(.., kind)| kind));
     columns.extend(&fields.decisions);
-    columns.push(DECISION_YES);
+    columns.extend(more.iter().map(|_| DECISION_YES));
     columns.extend(&fields.names);
-    columns.extend(NAME_OF_SAVED_DATE.as_bytes());
-    columns.push(0);
+    for (name, ..) in more {
+        columns.extend(name.as_bytes());
+        columns.push(0);
+    }
     let mut header = encode_u32s(&[0, 12 + columns.len() as u32, count]);
     header.extend(columns);
     header.resize(pad4(header.len()), 0);
     header
 }
 
-fn records(field: u32, dates: &[(Uid, u32)]) -> Vec<u8> {
-    dates
-        .iter()
-        .flat_map(|(_, date)| encode_u32s(&[0, RECORD_SIZE as u32, field, *date]))
-        .collect()
+/// Adds records to `bytes`, which will stand at `start` in the file; gives their offsets.
+/// `before`: where the records are that they continue, 0 for none.
+fn put_records(
+    bytes: &mut Vec<u8>,
+    start: u64,
+    [saved_date, guid]: [u32; 2],
+    entries: &[CacheEntry],
+    before: &[u32],
+) -> Vec<u32> {
+    let mut places = Vec::with_capacity(entries.len());
+    let before = before.iter().copied().chain(std::iter::repeat(0));
+    for (entry, before) in entries.iter().zip(before) {
+        let mut data = Vec::new();
+        if entry.saved_date != 0 {
+            data.extend(encode_u32s(&[saved_date, entry.saved_date]));
+        }
+        if !entry.guid.is_empty() {
+            data.extend(encode_u32s(&[guid, entry.guid.len() as u32]));
+            data.extend_from_slice(&entry.guid);
+            data.resize(pad4(data.len()), 0);
+        }
+        places.push((start + bytes.len() as u64) as u32);
+        bytes.extend(encode_u32s(&[before, 8 + data.len() as u32]));
+        bytes.extend(data);
+    }
+    places
 }
 
-/// Adds records to a locked cache; gives the offset of the first one, or nothing for a cache
-/// that is full.
-fn append(cache: &Cache, dates: &[(Uid, u32)]) -> io::Result<Option<u32>> {
+/// Adds records to a locked cache; gives their offsets, none for a cache that is full.
+fn append(cache: &Cache, entries: &[CacheEntry], before: &[u32]) -> io::Result<Vec<u32>> {
     let file = &cache.file;
     let mut end = file.metadata()?.len().next_multiple_of(4);
     if end > MAX_CACHE_SIZE {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let field = match cache.saved_date_field() {
-        Some(field) => field,
-        None => match add_field(cache, end)? {
-            Some((field, new_end)) => {
-                end = new_end;
-                field
-            }
-            None => return Ok(None),
-        },
+    let Some((fields, new_end)) = our_fields(cache, end)? else {
+        return Ok(Vec::new());
     };
-    file.write_all_at(&records(field, dates), end)?;
-    let mut count = [0; 4];
-    file.read_exact_at(&mut count, RECORD_COUNT)?;
-    let count = u32::from_le_bytes(count).saturating_add(dates.len() as u32);
-    file.write_all_at(&count.to_le_bytes(), RECORD_COUNT)?;
-    Ok(u32::try_from(end).ok())
+    end = new_end;
+    let mut bytes = Vec::new();
+    let places = put_records(&mut bytes, end, fields, entries, before);
+    file.write_all_at(&bytes, end)?;
+    let continued = before.iter().filter(|offset| **offset != 0).count();
+    add(file, CONTINUED_COUNT, continued)?;
+    add(file, RECORD_COUNT, entries.len() - continued)?;
+    Ok(places)
 }
 
-/// Writes a list of fields that has the saved date; gives its number and the new end.
-fn add_field(cache: &Cache, end: u64) -> io::Result<Option<(u32, u64)>> {
-    if cache
-        .fields
-        .iter()
-        .any(|field| field.name == NAME_OF_SAVED_DATE)
-    {
-        return Ok(None); // of another size
+/// Adds to a number in the header.
+fn add(file: &File, at: u64, more: usize) -> io::Result<()> {
+    let mut number = [0; 4];
+    file.read_exact_at(&mut number, at)?;
+    let number = u32::from_le_bytes(number).saturating_add(more as u32);
+    file.write_all_at(&number.to_le_bytes(), at)
+}
+
+/// Numbers of our fields, and the new end: a list of fields that has them is written if there is
+/// none. Nothing if one of them is there with data of another size.
+fn our_fields(cache: &Cache, end: u64) -> io::Result<Option<([u32; 2], u64)>> {
+    let number = |(name, size, _): (&str, u32, u8)| cache.field(name, size);
+    let known = OUR_FIELDS.map(number);
+    if let [Some(saved_date), Some(guid)] = known {
+        return Ok(Some(([saved_date, guid], end)));
     }
+    let is_there = |name: &str| cache.fields.iter().any(|field| field.name == name);
+    let missing: Vec<_> = OUR_FIELDS
+        .into_iter()
+        .filter(|field| number(*field).is_none())
+        .collect();
     let Some(fields) = Fields::parse(&cache.field_header) else {
         return Ok(None);
     };
-    let header = field_header(&fields);
+    if missing.iter().any(|(name, ..)| is_there(name)) {
+        return Ok(None);
+    }
+    let mut next = fields.types.len() as u32..;
+    let numbers = known.map(|number| number.or_else(|| next.next()).unwrap_or(0));
+    let header = field_header(&fields, &missing);
     cache.file.write_all_at(&header, end)?;
     let link = super::format::encode_offset(end as u32);
     cache
         .file
         .write_all_at(&link, u64::from(cache.field_header_offset))?;
-    Ok(Some((fields.types.len() as u32, end + header.len() as u64)))
+    Ok(Some((numbers, end + header.len() as u64)))
 }
 
 #[cfg(test)]
@@ -238,15 +286,28 @@ mod tests {
         for (uid, _) in dates {
             transaction.append(*uid, Flags::NONE);
         }
-        locked.cache_saved_dates(dates, &mut transaction);
+        let entries: Vec<_> = dates
+            .iter()
+            .map(|(uid, date)| CacheEntry {
+                uid: *uid,
+                saved_date: *date,
+                guid: format!("guid {uid}").into(),
+            })
+            .collect();
+        locked.cache(&entries, &mut transaction);
         locked.append(&transaction).unwrap();
         locked.finish().unwrap();
     }
 
     fn read(index: &Index) -> Vec<(Uid, Option<u32>)> {
-        let dates = index.saved_dates().unwrap();
-        let messages = index.state().messages();
-        messages.map(|m| (m.uid(), dates.get(&m))).collect()
+        let cached = index.cached().unwrap();
+        let read = |message: crate::index::Message<'_>| {
+            let date = cached.saved_date(&message);
+            let guid = format!("guid {}", message.uid()).into_bytes();
+            assert_eq!(cached.guid(&message), date.map(|_| guid));
+            (message.uid(), date)
+        };
+        index.state().messages().map(read).collect()
     }
 
     #[test]
@@ -269,19 +330,50 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_added_behind_others() {
-        let other = Fields {
-            last_used: vec![1, 0, 0, 0],
-            sizes: u32::MAX.to_le_bytes().to_vec(),
-            types: vec![2],
-            decisions: vec![1],
-            names: b"guid\0".to_vec(),
+    fn fields_are_added_behind_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let other = [
+            ("flags", 4, 3),
+            (SAVED_DATE, 4, 0),
+            ("hdr.X", VARIABLE_SIZE, 4),
+        ];
+        let mut bytes = vec![1, 8, 1, 0];
+        bytes.extend(encode_u32s(&[5, 7, 0, 0, 0, 0]));
+        bytes.extend(crate::index::format::encode_offset(HEADER_SIZE));
+        bytes.extend(field_header(&Fields::default(), &other));
+        std::fs::write(&path, bytes).unwrap();
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).open(&path);
+            Cache::of(file.unwrap()).unwrap().unwrap()
         };
-        let header = field_header(&other);
-        let parsed = Fields::parse(&header).unwrap();
-        assert_eq!(parsed.names, b"guid\0date.save\0");
-        assert_eq!(parsed.types, [2, 0]);
-        assert_eq!(parsed.decisions, [1, 2]);
-        assert!(Fields::parse(&header[..20]).is_none());
+        let entry = |uid, saved_date| CacheEntry {
+            uid,
+            saved_date,
+            guid: "some text".into(),
+        };
+        let places = append(&open(), &[entry(1, 10), entry(2, 0)], &[0, 0]).unwrap();
+        let more = append(&open(), &[entry(3, 30)], &[0]).unwrap();
+        let guid_only = CacheEntry {
+            guid: "new".into(),
+            ..entry(1, 0)
+        };
+        let again = append(&open(), &[guid_only], &places[..1]).unwrap();
+        let cache = open();
+        let names: Vec<_> = cache
+            .fields
+            .iter()
+            .map(|field| field.name.to_string())
+            .collect();
+        assert_eq!(names, ["flags", SAVED_DATE, "hdr.X", GUID]);
+        let date = |at: u32| cache.find(at, 1).unwrap();
+        assert_eq!(date(places[0]), Some(10_u32.to_le_bytes().to_vec()));
+        assert_eq!(date(places[1]), None);
+        assert_eq!(date(more[0]), Some(30_u32.to_le_bytes().to_vec()));
+        assert_eq!(date(again[0]), date(places[0]), "it continues the other");
+        assert_eq!(cache.find(again[0], 3).unwrap().unwrap(), b"new");
+        for at in places.into_iter().chain(more) {
+            assert_eq!(cache.find(at, 3).unwrap().unwrap(), b"some text");
+        }
     }
 }

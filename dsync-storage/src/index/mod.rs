@@ -60,7 +60,8 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{SavedDates, cache_fields};
+pub use cache::{Cached, cache_fields};
+pub use cache_write::CacheEntry;
 pub use damage::Damage;
 pub use dump::dump;
 pub use extension::{Extension, ExtensionSpec};

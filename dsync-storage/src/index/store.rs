@@ -8,7 +8,7 @@ use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 use crate::settings::{Fsync, LockMethod};
 use crate::{ChangeLog, Result, StorageError};
 
-use super::cache::SavedDates;
+use super::cache::Cached;
 use super::damage::{Damage, note};
 use super::encode::{self, EncodeError};
 use super::files::{self, FileId, Files};
@@ -298,12 +298,12 @@ impl Index {
         Ok(scan::changes_since(&logs, &self.state, modseq, highest_uid))
     }
 
-    /// Opens the cache for the saved dates of the messages in [`Self::state`].
-    pub fn saved_dates(&self) -> Result<SavedDates> {
+    /// Opens the cache for the messages in [`Self::state`].
+    pub fn cached(&self) -> Result<Cached> {
         if self.in_memory {
-            return Ok(SavedDates::none());
+            return Ok(Cached::none());
         }
-        SavedDates::open(&self.files, &self.state)
+        Cached::open(&self.files, &self.state)
     }
 
     /// Takes the lock of the log, waiting at most that long; creates the files if they do not

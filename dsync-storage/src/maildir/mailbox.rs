@@ -16,7 +16,7 @@ use super::save::{self, BodyWriter};
 use crate::attribute_dict::AttributeDict;
 use crate::body_file::BodySize;
 use crate::folders::MailboxPaths;
-use crate::index::{Index, IndexSettings, SavedDates, cache_fields};
+use crate::index::{Cached, Index, IndexSettings, cache_fields};
 use crate::lock::FileLock;
 use crate::{
     AttributeData, AttributeName, Capabilities, ChangeLog, CommitReport, FlagUpdate, Mailbox,
@@ -37,7 +37,7 @@ pub(crate) struct MaildirMailbox {
     sync_lock: Option<FileLock>,
     status: Option<MailboxStatus>,
     table: Option<Arc<MessageTable>>,
-    pub(super) saved_dates: Option<SavedDates>,
+    pub(super) cached: Option<Cached>,
     writing: Option<(BodyWriter, SaveMessage)>,
     pending: Pending,
     /// Where in [`Pending::saves`] the last message is whose body came here.
@@ -81,7 +81,7 @@ impl MaildirMailbox {
             sync_lock: None,
             status: None,
             table: None,
-            saved_dates: None,
+            cached: None,
             writing: None,
             pending: Pending::default(),
             last_save: None,
@@ -141,7 +141,7 @@ impl MaildirMailbox {
             highest_pvt_modseq: 0,
         });
         self.table = None;
-        self.saved_dates = None;
+        self.cached = None;
     }
 
     fn make_table(&self) -> MessageTable {

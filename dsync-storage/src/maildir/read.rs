@@ -96,15 +96,15 @@ impl MaildirMailbox {
     }
 
     fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
-        if self.saved_dates.is_none() {
-            self.saved_dates = self.index.saved_dates().ok();
+        if self.cached.is_none() {
+            self.cached = self.index.cached().ok();
         }
         let message = self.index.state().message(uid);
         let cached = self
-            .saved_dates
+            .cached
             .as_ref()
             .zip(message)
-            .and_then(|(dates, m)| dates.get(&m));
+            .and_then(|(cached, message)| cached.saved_date(&message));
         cached.map_or(changed, i64::from)
     }
 

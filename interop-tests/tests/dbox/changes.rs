@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use dsync_proto::types::Flags;
 use dsync_storage::{FlagUpdate, MetadataUpdate, OpenMode};
-use interop_tests::{Version, World};
+use interop_tests::{Side, Version, World};
 
-use crate::view::{agree, ours, resync};
+use crate::view::{agree, compare, ours, resync};
 use crate::{everywhere, in_inbox, message, save, save_ten};
 
 #[test]
@@ -189,4 +189,44 @@ fn what_dovecot_compresses_is_read() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where the index of INBOX is, from outside.
+fn index_dir(side: &Side<'_>) -> std::path::PathBuf {
+    match side.location().contains("INDEX") {
+        true => side.outside("index/mailboxes/INBOX"),
+        false => side.outside_mail_root().join("mailboxes/INBOX/dbox-Mails"),
+    }
+}
+
+#[test]
+fn dovecot_reads_what_we_cache() -> Result<()> {
+    everywhere(|side| {
+        for number in 0..20 {
+            let text = format!("Subject: {number}\n\nbody\n");
+            side.save("INBOX", text.as_bytes())?;
+        }
+        // Some have records in the cache before, some have none.
+        side.doveadm(
+            "fetch",
+            &["hdr.subject size.virtual", "mailbox", "INBOX", "uid", "3:9"],
+        )?;
+        let before = agree(side, "before")?;
+        in_inbox(side, |mailbox| {
+            mailbox.refresh()?;
+            ensure!(mailbox.messages()?.len() == 20);
+            Ok(())
+        })?;
+        let cache = dsync_storage::index::cache_fields(&index_dir(side), "dovecot.index")?;
+        ensure!(cache.iter().any(|field| field.name == "guid"), "{cache:?}");
+        let after = agree(side, "after")?;
+        compare("with GUIDs in the cache", &before, &after)?;
+        side.doveadm("mailbox cache purge", &["INBOX"])?;
+        compare(
+            "after a purge of the cache",
+            &before,
+            &agree(side, "at the end")?,
+        )?;
+        resync(side, &before)
+    })
 }

@@ -232,7 +232,7 @@ fn a_lost_map_is_refused() {
     }
     let mut store = account.open();
     let mut mailbox = store.open("INBOX", OpenMode::Write).unwrap();
-    let error = mailbox.messages().unwrap_err();
+    let error = mailbox.open_message(1).err().unwrap();
     assert_eq!(error.class, MailErrorClass::InvalidData, "{error}");
     mailbox.save_begin(message(2)).unwrap_err();
     // Another map, made by somebody else.
