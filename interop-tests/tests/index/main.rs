@@ -283,10 +283,10 @@ fn saved_dates() -> Result<()> {
     let dates = side.doveadm("fetch", &["uid date.saved.unixtime", "all"])?;
     let dates: Vec<BTreeMap<String, String>> = serde_json::from_str(&dates)?;
     let index = mailbox.open()?;
-    let saved = index.saved_dates()?;
+    let saved = index.cached()?;
     ensure!(index.state().len() == 3 && dates.len() == 3);
     for (message, by_dovecot) in index.state().messages().zip(dates) {
-        let ours = saved.get(&message).map(|date| date.to_string());
+        let ours = saved.saved_date(&message).map(|date| date.to_string());
         ensure!(
             ours.as_ref() == Some(&by_dovecot["date.saved.unixtime"]),
             "ours {ours:?}, Dovecot {by_dovecot:?}"
