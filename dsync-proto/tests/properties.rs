@@ -194,6 +194,7 @@ fn mailbox() -> impl Strategy<Value = Item> {
             have_save_guids: flags[3],
             have_only_guid128: flags[4],
             digest: 0,
+            ignore_state: false,
         })
     })
 }

@@ -368,9 +368,10 @@ fn is_short(text: &str) -> bool {
 
 /// Keys of ours travel only behind an extended handshake, which Dovecot never sends.
 #[test]
-fn digest_of_a_mailbox() {
+fn what_only_one_of_ours_says_of_a_mailbox() {
     let mailbox = MailboxInfo {
         digest: 77,
+        ignore_state: true,
         ..MailboxInfo::default()
     };
     for (extensions, digest) in [(vec![], 0), (vec![("dsync_ext".into(), "1".into())], 77)] {
@@ -390,5 +391,6 @@ fn digest_of_a_mailbox() {
             panic!("{items:?}");
         };
         assert_eq!(mailbox.digest, digest);
+        assert_eq!(mailbox.ignore_state, digest != 0);
     }
 }

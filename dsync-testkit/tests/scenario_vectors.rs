@@ -36,8 +36,8 @@ const BETTER: &[(&str, &str)] = &[
         "an invalid keyword does not take the valid ones of the message with it (6.4)",
     ),
     (
-        "S26.3",
-        "another UIDVALIDITY under a state ends with \"run again\", the other mailboxes go on",
+        "S24.4 S26.3 S53.3 S53.4 S54.3 S57.3 S58.3",
+        "between two of ours a state that fits one side no longer is ignored (5.9, 19.12)",
     ),
     (
         "S31.3 S32.3 S34.3 S68.3",

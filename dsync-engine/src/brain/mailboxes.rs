@@ -8,28 +8,17 @@ use dsync_proto::types::{Guid, MailErrorClass};
 use dsync_storage::{Created, Mailbox, MetadataUpdate, OpenMode, StorageError};
 use tracing::{debug, info, warn};
 
+use super::agreement::{Agreement, scan_error};
 use super::mails::{MailExchange, Terms};
-use super::states::{counters_differ, digest, is_unchanged, takes_uid_validity};
+use super::states::{digest, is_unchanged};
 use super::{Brain, Opened, Phase};
-use crate::mailbox::{
-    CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, ScanError, scan,
-};
+use crate::mailbox::{CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, scan};
 use crate::options::{Direction, Mode};
 use crate::tree::{WalkEntry, adopt, is_absent};
 use crate::{Problem, RunError};
 
 /// Wait for the lock of a mailbox when no other is asked for.
 const MAILBOX_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What came of the talk about a mailbox.
-enum Agreement {
-    /// Both sides exchange messages.
-    Exchange(Box<Scan>),
-    /// Nothing to do.
-    Equal,
-    /// Cannot be synced incrementally.
-    Desync(String),
-}
 
 impl Brain {
     /// Client: opens the next mailbox that must be talked about and sends its `B`, or ends the
@@ -51,7 +40,15 @@ impl Brain {
     fn start_mailbox(&mut self, entry: &WalkEntry) -> bool {
         self.environment.progress.set_current_mailbox(&entry.name);
         match self.open_for_client(entry) {
-            Ok(Some(opened)) => {
+            Ok(Some(mut opened)) => {
+                match self.check_state(entry, &mut opened) {
+                    Ok(true) => {}
+                    Ok(false) => return false,
+                    Err(error) => {
+                        self.note_problem(&entry.name, &error);
+                        return false;
+                    }
+                }
                 // What `-v` shows of a run.
                 info!("mailbox {}", entry.name);
                 debug!(mailbox = entry.name, guid = %opened.info.mailbox_guid, "next mailbox");
@@ -86,6 +83,7 @@ impl Brain {
             mailbox,
             info,
             entry: Some(entry.clone()),
+            scan: None,
         }))
     }
 
@@ -96,9 +94,12 @@ impl Brain {
             return false;
         }
         let state = self.states.get(info.mailbox_guid);
-        let peer_unchanged = entry.remote.is_none_or(|peer| {
+        // A destination that keeps its own mail stays different, which is nothing to look at.
+        let keeps_more = self.direction == Direction::Send && self.options.mode == Mode::OneWay;
+        let peer_unchanged = entry.remote.is_some_and(|peer| {
+            let next = state.last_common_uid.saturating_add(1);
             peer.uid_validity == state.last_uidvalidity
-                && Some(peer.uid_next) == state.last_common_uid.checked_add(1)
+                && (peer.uid_next == next || (keeps_more && peer.uid_next > next))
         });
         peer_unchanged && is_unchanged(&state, info)
     }
@@ -267,6 +268,7 @@ impl Brain {
                 mailbox,
                 info,
                 entry: None,
+                scan: None,
             }))
         });
         match opened {
@@ -279,45 +281,18 @@ impl Brain {
         }
     }
 
-    /// Decides with the two `B` what is done (6.3 to 6.5). Both sides come to the same result.
-    fn agree(&mut self, opened: &mut Opened, remote: &MailboxInfo) -> Result<Agreement, RunError> {
-        let wanted = match self.options.sync_type {
-            SyncType::Changed => counters_differ(&opened.info, remote),
-            SyncType::Full | SyncType::State => true,
-        };
-        let state = self.states.get(opened.info.mailbox_guid);
-        let differs = opened.info.uid_validity != remote.uid_validity;
-        let new_uid_validity =
-            takes_uid_validity(&opened.info, remote) && self.direction != Direction::Send;
-        if new_uid_validity {
-            opened.mailbox.update_metadata(MetadataUpdate {
-                uid_validity: Some(remote.uid_validity),
-                ..MetadataUpdate::default()
-            })?;
-            opened.mailbox.commit()?;
-        }
-        if differs && state.last_common_uid > 0 {
-            let reason = "UIDVALIDITY changed during a stateful sync, need to restart";
-            return Ok(Agreement::Desync(reason.into()));
-        }
-        if !wanted || self.options.tree_only {
-            return Ok(Agreement::Equal);
-        }
-        let status = opened.mailbox.status()?;
-        match scan(opened.mailbox.as_mut(), status, &state) {
-            Ok(scan) => Ok(Agreement::Exchange(Box::new(scan))),
-            Err(ScanError::Desync(reason)) => Ok(Agreement::Desync(reason)),
-            Err(ScanError::Storage(error)) => Err(error.into()),
-        }
-    }
-
     fn start_exchange(
         &mut self,
         opened: Opened,
         remote: &MailboxInfo,
         scan: Scan,
     ) -> Result<(), RunError> {
-        let Opened { mailbox, info, .. } = opened;
+        let Opened {
+            mailbox,
+            info,
+            entry,
+            ..
+        } = opened;
         let direction = self.direction;
         let terms = Terms {
             direction,
@@ -360,7 +335,11 @@ impl Brain {
         };
         let progress = std::sync::Arc::clone(&self.environment.progress);
         progress.mailboxes_synced.add(1);
-        let exchange = MailExchange::new(mailbox, info, scan, terms, export, import, progress)?;
+        let is_renewed = entry.is_some_and(|entry| entry.apart)
+            || self.renewed.contains(&info.mailbox_guid)
+            || info.uid_validity != remote.uid_validity;
+        let mut exchange = MailExchange::new(mailbox, info, scan, terms, export, import, progress)?;
+        exchange.has_nothing_in_common = is_renewed;
         self.phase = Phase::Mails(Box::new(exchange));
         Ok(())
     }
@@ -404,13 +383,8 @@ impl Brain {
                 mailbox_guid: guid,
                 ..MailboxState::default()
             };
-            match scan(mailbox.as_mut(), status, &state) {
-                Ok(scan) => Ok((mailbox, scan)),
-                Err(ScanError::Storage(error)) => Err(error.into()),
-                Err(ScanError::Desync(reason)) => {
-                    Err(RunError::local(MailErrorClass::Temporary, reason))
-                }
-            }
+            let scan = scan(mailbox.as_mut(), status, &state).map_err(scan_error)?;
+            Ok((mailbox, scan))
         })
     }
 
@@ -490,5 +464,6 @@ fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> 
         have_save_guids: capabilities.have_save_guids,
         have_only_guid128: capabilities.have_only_guid128,
         digest: 0,
+        ignore_state: false,
     })
 }

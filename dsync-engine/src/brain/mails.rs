@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dsync_proto::items::{Attribute, AttributeValue, Item, Mail, MailboxInfo, MailboxState};
-use dsync_proto::types::MailErrorClass;
+use dsync_proto::types::{MailErrorClass, ModSeq};
 use dsync_storage::Mailbox;
 
 use super::errors::{mailbox_error, unexpected};
@@ -71,6 +71,7 @@ pub(super) struct MailExchange {
     /// UIDVALIDITY now; `local` may tell an older one.
     uid_validity: u32,
     remote_uid_validity: u32,
+    remote_highest_modseq: ModSeq,
     stateful: bool,
     terms: Terms,
     exporter: Option<Exporter>,
@@ -82,6 +83,9 @@ pub(super) struct MailExchange {
     buffer: Vec<u8>,
     progress: Arc<Progress>,
     result: Option<ImportResult>,
+    /// One side took over the identity of the other in this run and has a new log, which does not
+    /// reach back to what both had before: the next stateful run compares all of this mailbox.
+    pub(super) has_nothing_in_common: bool,
 }
 
 impl MailExchange {
@@ -98,6 +102,7 @@ impl MailExchange {
         let uid_validity = scan.status.uid_validity;
         let stateful = scan.is_stateful();
         let remote_uid_validity = import.remote.uid_validity;
+        let remote_highest_modseq = import.remote.highest_modseq;
         let scan = Arc::new(scan);
         let exporter = match terms.direction {
             Direction::Receive => None,
@@ -119,6 +124,7 @@ impl MailExchange {
             local,
             uid_validity,
             remote_uid_validity,
+            remote_highest_modseq,
             stateful,
             terms,
             exporter,
@@ -130,6 +136,7 @@ impl MailExchange {
             buffer: Vec::new(),
             progress,
             result: None,
+            has_nothing_in_common: false,
         };
         if !exchange.terms.attributes {
             exchange.skip_attributes();
@@ -488,7 +495,7 @@ impl MailExchange {
         if let Some(failure) = result.failure.take() {
             return Err(mailbox_error(failure));
         }
-        let state = MailboxState {
+        let mut state = MailboxState {
             mailbox_guid: self.local.mailbox_guid,
             last_uidvalidity: self.uid_validity,
             last_common_uid: result.last_common_uid,
@@ -497,8 +504,28 @@ impl MailExchange {
             last_messages_count: result.messages_count,
             changes_during_sync: result.changes_during_sync.is_some(),
         };
+        if self.has_nothing_in_common || !self.log_covers_result()? {
+            state.last_common_uid = 0;
+            state.last_common_modseq = 0;
+            state.last_common_pvt_modseq = 0;
+        }
         self.result = Some(result.clone());
         Ok((state, result))
+    }
+
+    /// Whether the own log reaches back to the modseq that this run without a state will leave as
+    /// common. A mailbox that once took over an identity begins with a high one.
+    fn log_covers_result(&mut self) -> Result<bool, RunError> {
+        if self.stateful {
+            return Ok(true);
+        }
+        let (own, peer) = (self.local.highest_modseq, self.remote_highest_modseq);
+        let common = match self.terms.direction {
+            Direction::Both => own.min(peer),
+            Direction::Send => own,
+            Direction::Receive => peer,
+        };
+        Ok(self.mailbox.changes_since(common, 0, 0)?.covered)
     }
 
     /// The session ended early: keeps what is safe to keep.

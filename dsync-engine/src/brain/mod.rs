@@ -4,6 +4,7 @@
 //! input at all times, also while output is waiting: both sides send at once, and a side that
 //! only writes would wait for ever for one that does the same.
 
+mod agreement;
 mod errors;
 mod handshake;
 mod mailboxes;
@@ -25,7 +26,7 @@ use self::errors::unexpected;
 use self::mails::MailExchange;
 use self::states::States;
 use self::tree_phase::{TreeExchange, Walk};
-use crate::mailbox::ImportResult;
+use crate::mailbox::{ImportResult, Scan};
 use crate::options::Direction;
 use crate::tree::{GuidAlias, WalkEntry};
 use crate::{Fault, Outcome, Progress, RunError, SyncOptions};
@@ -106,6 +107,8 @@ struct Opened {
     info: MailboxInfo,
     /// On the client: where it stands in the tree.
     entry: Option<WalkEntry>,
+    /// On the client of a stateful run: what has happened since the saved state.
+    scan: Option<Scan>,
 }
 
 /// Where a run stands; the names of Dovecot's states are in [`Brain::state_name`].
@@ -150,6 +153,10 @@ pub struct Brain {
     walk: Walk,
     /// Mailboxes whose GUID depends on which one a Dovecot peer has; its first `B` tells.
     guid_aliases: Vec<GuidAlias>,
+    /// Mailboxes that the tree phase gave another GUID.
+    renewed: Vec<Guid>,
+    /// The tree phase made mailboxes anew that are in the client's state.
+    has_unfilled: bool,
     outcome: Outcome,
     /// The outcome is final.
     decided: bool,
@@ -196,6 +203,8 @@ impl Brain {
             own_state: None,
             walk: Walk::default(),
             guid_aliases: Vec::new(),
+            renewed: Vec::new(),
+            has_unfilled: false,
             outcome: Outcome::default(),
             decided: false,
             options,
@@ -412,7 +421,8 @@ impl Brain {
             }
         }
         self.out.push_back(Item::Finish(Finish {
-            require_full_resync: self.outcome.require_full_resync,
+            require_full_resync: self.outcome.require_full_resync
+                || (self.has_unfilled && !self.peer_is_ours),
             ..Finish::default()
         }));
         self.out.push_back(Item::Done);

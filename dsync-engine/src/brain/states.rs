@@ -33,6 +33,10 @@ impl States {
         self.0.insert(state.mailbox_guid, state);
     }
 
+    pub(super) fn remove(&mut self, guid: Guid) {
+        self.0.remove(&guid);
+    }
+
     /// Records a mailbox that was looked at but not exchanged: its old state stays good; without
     /// one the next stateful run compares it as a whole.
     pub(super) fn insert_skipped(&mut self, info: &MailboxInfo) {
@@ -65,6 +69,11 @@ pub(super) fn common_state(own: &MailboxState, peer: &MailboxState) -> MailboxSt
         last_common_pvt_modseq: own.last_common_pvt_modseq.min(peer.last_common_pvt_modseq),
         ..*own
     }
+}
+
+/// Whether there is anything that both sides had in common.
+pub(super) fn is_stateful(state: &MailboxState) -> bool {
+    state.last_common_uid != 0 || state.last_common_modseq != 0
 }
 
 /// Whether a mailbox is exactly as the state says (`spec/brain-and-tree.md` 6.1).

@@ -8,13 +8,14 @@ use dsync_proto::items::{Deletes, Item};
 use dsync_proto::types::{Guid, MailErrorClass};
 
 use super::errors::unexpected;
+use super::states::is_stateful;
 use super::{Brain, Phase};
 use crate::RunError;
 use crate::options::{Direction, Mode};
 use crate::tree::{
     BranchRule, ExecutionContext, GuidRule, LocalTree, RemoteTree, Selection, TreeError,
-    TreeReceiver, TreeRules, TreeSyncType, WalkEntry, build_local, execute, mark_deletes,
-    sync_trees, to_deletes, to_items, walk,
+    TreeOperation, TreeReceiver, TreeRules, TreeSyncType, WalkEntry, build_local, execute,
+    mark_deletes, sync_trees, to_deletes, to_items, walk,
 };
 
 /// The trees while they travel.
@@ -183,11 +184,7 @@ impl Brain {
         Ok(())
     }
 
-    fn execute(
-        &mut self,
-        local: &LocalTree,
-        operations: &[crate::tree::TreeOperation],
-    ) -> Result<(), RunError> {
+    fn execute(&mut self, local: &LocalTree, operations: &[TreeOperation]) -> Result<(), RunError> {
         let guid_rule = match (self.direction, self.peer_is_ours) {
             (Direction::Receive, _) => GuidRule::TakeWanted,
             (_, true) => GuidRule::HigherWins,
@@ -198,6 +195,12 @@ impl Brain {
             tree_only: self.options.tree_only,
             local,
         };
+        // A Dovecot client goes by its state and may not talk about what is new and empty here.
+        // It is told to give up the state, so that its next run fills it.
+        self.has_unfilled |= operations.iter().any(|operation| match operation {
+            TreeOperation::CreateBox { guid, .. } => is_stateful(&self.states.get(*guid)),
+            _ => false,
+        });
         let report = execute(&mut self.account, operations, context);
         let counts = report.counts;
         let changes = counts.created + counts.deleted + counts.renamed + counts.subscriptions;
@@ -206,6 +209,7 @@ impl Brain {
             .tree_changes
             .add((changes + counts.guids) as u64);
         self.guid_aliases = report.aliases;
+        self.renewed = report.renewed;
         if let Some(conflict) = report.conflicts.into_iter().next() {
             self.run_again(conflict);
         }

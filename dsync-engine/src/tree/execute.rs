@@ -31,7 +31,7 @@
 use std::collections::HashMap;
 
 use dsync_proto::types::{Guid, MailErrorClass};
-use dsync_storage::{Account, Result, StorageError, Store};
+use dsync_storage::{Account, MetadataUpdate, OpenMode, Result, StorageError, Store};
 
 use super::local::{LocalTree, guids_of, is_absent};
 use super::operation::TreeOperation;
@@ -43,7 +43,7 @@ pub enum GuidRule {
     HigherWins,
     /// Two-way with a Dovecot: found out later, see the module documentation of `execute`.
     KeepOwn,
-    /// The destination of a one-way run takes the GUID of the source.
+    /// The destination of a one-way run takes GUID and UIDVALIDITY of the source.
     TakeWanted,
 }
 
@@ -95,6 +95,9 @@ pub struct ExecutionReport {
     pub counts: ExecutionCounts,
     /// Mailboxes whose GUID is still open ([`GuidRule::KeepOwn`]).
     pub aliases: Vec<GuidAlias>,
+    /// GUIDs of mailboxes that became others, or may do so at the peer. Their logs do not reach
+    /// back.
+    pub renewed: Vec<Guid>,
     /// Mailboxes that were not created because the GUID is here under a name that does not take
     /// part: wanted name and present name. Their messages are synced by GUID.
     pub elsewhere: Vec<(String, String)>,
@@ -212,7 +215,8 @@ impl Execution<'_> {
         if self.context.tree_only {
             return Ok(());
         }
-        let own = store.identity(name).map_err(failed)?.guid;
+        let identity = store.identity(name).map_err(failed)?;
+        let own = identity.guid;
         let take = match self.context.guid_rule {
             GuidRule::TakeWanted => guid != own,
             GuidRule::HigherWins => guid > own,
@@ -222,6 +226,9 @@ impl Execution<'_> {
                     own,
                     wanted: guid,
                 };
+                if guid != own {
+                    self.report.renewed.extend([own, guid]);
+                }
                 if guid > own && !self.report.aliases.contains(&alias) {
                     self.report.aliases.push(alias);
                 }
@@ -229,7 +236,14 @@ impl Execution<'_> {
             }
         };
         if take {
+            if self.context.guid_rule == GuidRule::TakeWanted
+                && let Some(uid_validity) = uid_validity
+                && uid_validity != identity.uid_validity
+            {
+                set_uid_validity(store, name, uid_validity)?;
+            }
             set_guid(store, name, guid)?;
+            self.report.renewed.push(guid);
             self.report.counts.guids += 1;
         }
         Ok(())
@@ -313,6 +327,20 @@ fn set_guid(store: &mut dyn Store, name: &str, guid: Guid) -> Result<()> {
         MailErrorClass::Temporary,
         format!("Backend didn't update mailbox {name} GUID to {guid}"),
     ))
+}
+
+/// A copy of another mailbox has that one's UIDVALIDITY, or a Dovecot source with fewer messages
+/// would take over ours (`spec/brain-and-tree.md` 12.1).
+///
+/// Before the GUID is set: killed between the two, the next run does both again.
+fn set_uid_validity(store: &mut dyn Store, name: &str, uid_validity: u32) -> Result<()> {
+    let mut mailbox = store.open(name, OpenMode::Write)?;
+    mailbox.refresh()?;
+    mailbox.update_metadata(MetadataUpdate {
+        uid_validity: Some(uid_validity),
+        ..MetadataUpdate::default()
+    })?;
+    mailbox.commit().map(drop)
 }
 
 fn store_for<'a>(account: &'a mut Account, name: &str) -> Result<&'a mut dyn Store> {

@@ -14,8 +14,11 @@ pub struct WalkEntry {
     pub guid: Guid,
     /// UIDVALIDITY here before the run, 0 if the mailbox was created in it.
     pub uid_validity: u32,
-    /// What the peer's tree said of the mailbox with this GUID; `None` if it had none.
+    /// What the peer's tree said of the mailbox with this GUID; `None` if it had none, or if the
+    /// merge makes it anew.
     pub remote: Option<RemoteCounters>,
+    /// The peer has a mailbox of this name with another GUID, which becomes this one.
+    pub apart: bool,
 }
 
 /// Counters from the peer's `N` item.
@@ -34,6 +37,10 @@ pub fn walk(local: &LocalTree, remote: &RemoteTree) -> impl Iterator<Item = Walk
     tree.paths().filter_map(move |(id, name)| {
         let node = tree.node(id);
         (node.is_mailbox() && !node.unsynced).then(|| WalkEntry {
+            apart: remote.tree.lookup(&name).is_some_and(|twin| {
+                let twin = remote.tree.node(twin);
+                twin.is_mailbox() && twin.guid != node.guid
+            }),
             name,
             guid: node.guid,
             uid_validity: node.uid_validity,

@@ -60,4 +60,7 @@ pub struct MailboxInfo {
     /// Between two of ours only: digest of UIDs, GUIDs, flags and keywords; 0 if it was not
     /// computed. Equal counters do not mean equal mailboxes (`spec/brain-and-tree.md` 6.4).
     pub digest: u64,
+    /// Between two of ours only: the saved state of this mailbox fits one side no longer, so both
+    /// compare all of it (`spec/brain-and-tree.md` 6.5).
+    pub ignore_state: bool,
 }

@@ -336,15 +336,22 @@ impl LockedIndex<'_> {
     ///
     /// Killed before the new log is in place: nothing happened; behind it: the new state.
     pub fn reset(&mut self, first: &Transaction, min_modseq: ModSeq) -> Result<()> {
+        let next = self.index.state.highest_modseq.saturating_add(1);
+        self.start_anew(first, next.max(min_modseq))
+    }
+
+    /// The same for a mailbox that becomes another one, empty and with another UIDVALIDITY: it
+    /// counts modseqs from 1, as if it had been deleted and made again. A log that began with a
+    /// higher one would lack what a saved state of the new mailbox refers to.
+    pub fn renew(&mut self, first: &Transaction) -> Result<()> {
+        self.start_anew(first, 1)
+    }
+
+    fn start_anew(&mut self, first: &Transaction, initial_modseq: ModSeq) -> Result<()> {
         let now = unix_time();
         let old = self.index.log_header().copied();
         let mut fresh = IndexState::new();
-        fresh.highest_modseq = self
-            .index
-            .state
-            .highest_modseq
-            .saturating_add(1)
-            .max(min_modseq);
+        fresh.highest_modseq = initial_modseq;
         let header = LogHeader {
             minor_version: 3,
             header_size: LOG_HEADER_SIZE as u16,
@@ -356,7 +363,7 @@ impl LockedIndex<'_> {
             prev_file_seq: 0,
             prev_file_offset: 0,
             create_stamp: now,
-            initial_modseq: fresh.highest_modseq,
+            initial_modseq,
         };
         let records = encode::encode(first, &fresh, LOG_HEADER_SIZE as u32)
             .map_err(|error| self.index.encode_error(&error))?;

@@ -437,13 +437,17 @@ impl Commit<'_> {
             self.disk.touch_cur()?;
         }
         known.first_new = known.uidlist.len();
+        let known_is_empty = known.uidlist.len() == 0;
         let Some(uid_validity) = uid_validity else {
             self.disk.set_mark(known, &mut self.transaction)?;
             return locked.append(&self.transaction);
         };
         locked.append(&self.transaction)?;
         let first = self.everything(locked, uid_validity)?;
-        locked.reset(&first, 0)
+        match known_is_empty {
+            true => locked.renew(&first),
+            false => locked.reset(&first, 0),
+        }
     }
 
     /// All messages for a new index.

@@ -28,6 +28,7 @@ pub(crate) static SPEC: ItemSpec = ItemSpec {
         optional("have_save_guids"),
         optional("have_only_guid128"),
         extension("dsync_digest"),
+        extension("dsync_ignore_state"),
     ],
 };
 
@@ -45,6 +46,7 @@ const HAVE_GUIDS: usize = 10;
 const HAVE_SAVE_GUIDS: usize = 11;
 const HAVE_ONLY_GUID128: usize = 12;
 const DIGEST: usize = 13;
+const IGNORE_STATE: usize = 14;
 
 pub(crate) static CACHE_SPEC: ItemSpec = ItemSpec {
     letter: b'c',
@@ -77,6 +79,7 @@ pub(crate) fn decode(fields: &Fields<'_>, cache: &Layout) -> Result<MailboxInfo,
         have_save_guids: fields.flag(HAVE_SAVE_GUIDS),
         have_only_guid128: fields.flag(HAVE_ONLY_GUID128),
         digest: fields.u64(DIGEST)?,
+        ignore_state: fields.flag(IGNORE_STATE),
     })
 }
 
@@ -132,6 +135,7 @@ pub(crate) fn encode(mailbox: &MailboxInfo, cache: &Layout, row: &mut Row) {
     row.flag(HAVE_SAVE_GUIDS, mailbox.have_save_guids);
     row.flag(HAVE_ONLY_GUID128, mailbox.have_only_guid128);
     row.nonzero(DIGEST, mailbox.digest);
+    row.flag(IGNORE_STATE, mailbox.ignore_state);
 }
 
 fn encode_cache(cache_fields: &[CacheField], layout: &Layout) -> BytesMut {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::folders::list;
 use crate::location::Variables;
-use crate::{AttributeName, MailboxLogKind, open_store};
+use crate::{AttributeName, MailboxLogKind, MetadataUpdate, open_store};
 
 /// An account in a temporary directory.
 struct Account {
@@ -245,6 +245,29 @@ fn deletes_by_guid_and_leaves_children() {
         store.create_mailbox("p", None, None).unwrap();
         assert_ne!(store.identity("p").unwrap().guid, guid(2));
     });
+}
+
+#[test]
+fn an_inbox_that_becomes_another_has_a_log_from_the_start() {
+    let account = Account::new("");
+    let mut store = account.open();
+    create(&mut store, "INBOX", 1);
+    let mut inbox = store.open("INBOX", OpenMode::Write).unwrap();
+    inbox.refresh().unwrap();
+    let raised = MetadataUpdate {
+        min_highest_modseq: Some(50),
+        ..MetadataUpdate::default()
+    };
+    inbox.update_metadata(raised).unwrap();
+    inbox.commit().unwrap();
+    assert!(inbox.status().unwrap().highest_modseq >= 50);
+    drop(inbox);
+    store.delete_mailbox(guid(1)).unwrap();
+    let mut inbox = store.open("INBOX", OpenMode::Write).unwrap();
+    let status = inbox.refresh().unwrap();
+    assert!(status.highest_modseq < 50, "{status:?}");
+    // A state that the source of a backup gives for the new one.
+    assert!(inbox.changes_since(7, 0, u32::MAX).unwrap().covered);
 }
 
 #[test]
