@@ -2,13 +2,19 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::imap::Imap;
+use crate::world::TIME_LIMIT;
 use crate::{Facts, Version, World};
 
 /// What a command printed and how it ended.
@@ -20,6 +26,8 @@ pub struct Run {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+    /// It had to be killed, after [`World::set_time_limit`].
+    pub timed_out: bool,
 }
 
 impl Run {
@@ -266,7 +274,7 @@ impl<'w> Side<'w> {
             process.arg("--no-userdb-lookup");
         }
         process.args(arguments);
-        run(process, input)
+        run_within(process, input, self.world.time_limit())
     }
 
     /// `doveadm WORDS` for this account, ready to be started.
@@ -309,7 +317,8 @@ impl<'w> Side<'w> {
 
     /// Runs our `dsync` for this account: `arguments` start with `sync` or `backup`.
     pub fn dsync<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Run> {
-        run(self.dsync_command(arguments)?, b"")
+        let process = self.dsync_command(arguments)?;
+        run_within(process, b"", self.world.time_limit())
     }
 
     /// The same, ready to be started.
@@ -343,24 +352,43 @@ impl<'w> Side<'w> {
 }
 
 /// Runs a program to its end.
-pub fn run(mut process: Command, input: &[u8]) -> Result<Run> {
+pub fn run(process: Command, input: &[u8]) -> Result<Run> {
+    run_within(process, input, TIME_LIMIT)
+}
+
+/// Runs a program in a process group of its own, so that one that hangs can be killed with all
+/// that it started.
+fn run_within(mut process: Command, input: &[u8], limit: Duration) -> Result<Run> {
     let mut child = process
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {process:?}"))?;
+    let group = Pid::from_raw(child.id().try_into()?);
     let stdin = child.stdin.take();
-    let output = thread::scope(|scope| {
+    let (sender, ended) = mpsc::channel();
+    let (output, timed_out) = thread::scope(|scope| {
         scope.spawn(move || {
             // A program that does not want its input closes it early.
             let _ = stdin.map(|mut stdin| stdin.write_all(input));
         });
-        child.wait_with_output()
-    })?;
+        scope.spawn(move || sender.send(child.wait_with_output()));
+        match ended.recv_timeout(limit) {
+            Ok(output) => (Ok(output), false),
+            Err(_) => {
+                // It may have ended at this moment.
+                let _ = killpg(group, Signal::SIGKILL);
+                (ended.recv(), true)
+            }
+        }
+    });
+    let output = output??;
     Ok(Run {
         code: output.status.code().unwrap_or(128),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        timed_out,
     })
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +18,9 @@ pub const MAIL_UID: u32 = 5000;
 /// Folder with the root file system of a Debian 13 that has Dovecot 2.4, unless the environment
 /// variable `DSYNC_DOVECOT24` names another.
 const DOVECOT24: &str = "/var/lib/dsync-tests/trixie";
+
+/// Limit for tests that move a lot of mail.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Version of the real peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,7 @@ pub struct World {
     root: PathBuf,
     /// Our working folder, as seen from outside; removed at the end.
     folder: TempDir,
+    time_limit: Duration,
 }
 
 impl World {
@@ -61,7 +66,17 @@ impl World {
             version,
             root,
             folder,
+            time_limit: TIME_LIMIT,
         })
+    }
+
+    /// How long a command may take before it is killed with all that it started.
+    pub fn set_time_limit(&mut self, limit: Duration) {
+        self.time_limit = limit;
+    }
+
+    pub(crate) fn time_limit(&self) -> Duration {
+        self.time_limit
     }
 
     /// Which Dovecot this is.

@@ -1,26 +1,45 @@
-//! A fixed slice of the differential generator.
+//! A fixed slice of the differential generator: seeds 1 to 4 without a gap, each in every
+//! direction, type and topology. `cargo xtask diff` plays any others.
 
-use anyhow::Result;
-use interop_tests::diff::{Case, Mode, Topology, Type};
+use anyhow::{Result, ensure};
+use interop_tests::Version;
+use interop_tests::diff::{Kind, Mode, Options, Topology, play};
 
-fn slice(mode: Mode, sync_type: Type) -> Result<()> {
-    for seed in 0..5 {
-        Case::new(seed, mode, sync_type).check(&Topology::ALL)?;
-    }
+fn seed(seed: u64) -> Result<()> {
+    let options = Options {
+        peer: Version::V23,
+        modes: Mode::ALL.to_vec(),
+        kinds: Kind::ALL.to_vec(),
+        topologies: Topology::ALL.to_vec(),
+    };
+    let report = play(seed, &options)?;
+    let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+    ensure!(
+        failures.is_empty(),
+        "{}\n{}",
+        failures.join("\n"),
+        report.script
+    );
+    ensure!(report.cases == 5 * 3 * 4, "{} cases", report.cases);
     Ok(())
 }
 
-macro_rules! slices {
-    ($($name:ident $mode:ident $sync_type:ident)*) => {
-        $(#[test]
-        fn $name() -> Result<()> {
-            slice(Mode::$mode, Type::$sync_type)
-        })*
-    };
+#[test]
+fn seed_1() -> Result<()> {
+    seed(1)
 }
 
-// The other modes and types join once the harness copes with them (docs/ROADMAP.md).
-slices! {
-    one_way_changed OneWay Changed
-    one_way_full OneWay Full
+#[test]
+fn seed_2() -> Result<()> {
+    seed(2)
+}
+
+#[test]
+fn seed_3() -> Result<()> {
+    seed(3)
+}
+
+#[test]
+fn seed_4() -> Result<()> {
+    seed(4)
 }

@@ -10,6 +10,7 @@
 mod bench;
 mod command;
 mod demo;
+mod diff;
 mod manual;
 mod setup;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Makes a two-sided account, backs it up, edits both sides, syncs, and syncs again
     Demo(demo::Arguments),
+    /// Compares ours with Dovecot on random accounts; --help tells the options
+    Diff(diff::Arguments),
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
     /// Writes manual pages and shell completions into packaging/
@@ -43,6 +46,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),
         Command::Test(arguments) => test::run(&arguments),
