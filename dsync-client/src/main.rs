@@ -2,6 +2,7 @@
 
 mod console;
 mod doveadm;
+mod drive;
 mod ended;
 mod failure;
 mod index;

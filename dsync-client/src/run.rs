@@ -1,34 +1,23 @@
-//! Builds both sides of a run, drives it, and collects what to report.
+//! The run of one user, from the name to the result.
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dsync_client::{Destination, RunOptions, parse_location};
 use dsync_config::{ConfigError, Identity, Login, Origin, Settings, User};
-use dsync_engine::{Brain, Direction, Outcome, SyncOptions};
-use dsync_proto::items::SyncType;
-use dsync_proto::state_string;
-use dsync_transport::{
-    CommandEnd, Ending, Hangup, Rawlog, Role, Session, SessionOptions, drive, drive_local,
-    stop_signal,
-};
+use dsync_engine::{Direction, Outcome};
+use dsync_transport::{Hangup, stop_signal};
 use tokio::sync::watch;
 
 use crate::console::Console;
 use crate::doveadm::Elsewhere;
+use crate::drive::{grace, local, remote, telling_code, with_state};
 use crate::ended::Ended;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::road::{self, Opened, SshMasters};
-use crate::sides::{Prepared, check_distinct, join, prepare};
+use crate::sides::{check_distinct, prepare};
 use crate::worker::{self, WorkerOptions};
-
-/// How long a command may take to end after a run (`spec/transports-and-cli.md` 7.3).
-const COMMAND_GRACE: Duration = Duration::from_secs(30);
-
-/// The same after a run that failed: it has no work left.
-const COMMAND_GRACE_FAILED: Duration = Duration::from_secs(2);
 
 /// Everything that the runs of a command start from.
 pub(crate) struct Inputs {
@@ -269,20 +258,6 @@ async fn run_worker(
     Ok(ended)
 }
 
-fn grace(failed: bool) -> Duration {
-    match failed {
-        false => COMMAND_GRACE,
-        true => COMMAND_GRACE_FAILED,
-    }
-}
-
-/// What the other side knows about its own failure is more than "it failed".
-fn telling_code(end: &CommandEnd) -> Option<u8> {
-    end.code()
-        .and_then(|code| u8::try_from(code).ok())
-        .filter(|code| matches!(code, 64 | 65 | 67 | 68 | 73 | 77 | 78))
-}
-
 /// Nothing is lost by it: every step of the stores is safe against a sudden end.
 #[expect(clippy::exit, reason = "the person does not want to wait for anything")]
 fn leave_at_once(console: &Console, signal: &str) {
@@ -291,112 +266,4 @@ fn leave_at_once(console: &Console, signal: &str) {
         "ended at once by a second signal ({signal}); run it again"
     ));
     std::process::exit(75);
-}
-
-/// Puts the state of `-s` into the options; a damaged one means a full run, as in Dovecot.
-fn with_state(options: &SyncOptions, state: Option<&str>, console: &Console) -> SyncOptions {
-    let mut options = options.clone();
-    match state.map(|text| state_string::import(text.as_bytes())) {
-        Some(_) if state == Some("") => {}
-        Some(Ok(state)) => options.state = state,
-        Some(Err(error)) => {
-            console.line(&format!(
-                "Saved sync state is invalid, falling back to full sync: {error}"
-            ));
-            options.sync_type = SyncType::Full;
-        }
-        None => {}
-    }
-    options
-}
-
-async fn local(
-    inputs: &Inputs,
-    options: SyncOptions,
-    own: Prepared,
-    other: Prepared,
-    stop: Stop,
-    console: &Console,
-) -> Report {
-    let progress = Arc::clone(&own.progress);
-    let client = Brain::client(options, own.open.account, own.environment);
-    let server = Brain::server(other.open.account, other.environment);
-    let ended = tokio::select! {
-        ended = drive_local(client, server, stop.wait()) => ended,
-        never = console.watch(Arc::clone(&progress)) => match never {},
-    };
-    let outcome = join(ended.client, ended.server);
-    Report {
-        other: Some(other.progress),
-        ..Report::new(inputs, outcome, progress)
-    }
-}
-
-async fn remote(
-    inputs: &Inputs,
-    options: SyncOptions,
-    own: Prepared,
-    opened: Opened,
-    stop: Stop,
-    console: &Console,
-) -> Report {
-    let progress = Arc::clone(&own.progress);
-    let brain = Brain::client(options, own.open.account, own.environment);
-    let session = SessionOptions {
-        role: Role::Client,
-        peer_name: opened.peer_name,
-        timeout: inputs.options.timeout,
-        rawlog: open_rawlog(inputs, console),
-    };
-    let session = tokio::select! {
-        session = drive(brain, opened.reader, opened.writer, session, stop.wait()) => session,
-        never = console.watch(Arc::clone(&progress)) => match never {},
-    };
-    let end = match opened.command {
-        None => None,
-        Some(command) => {
-            let grace = grace(session.outcome.error.is_some());
-            Some(command.finish(grace).await)
-        }
-    };
-    let mut report = Report::new(inputs, session.outcome.clone(), progress);
-    report.bytes = Some((session.bytes_out, session.bytes_in));
-    if let Some(end) = end {
-        add_command(&mut report, &session, &end, console);
-    }
-    report
-}
-
-/// The run goes on without it, as in Dovecot.
-fn open_rawlog(inputs: &Inputs, console: &Console) -> Option<Rawlog> {
-    let path = inputs.options.rawlog.as_ref()?;
-    Rawlog::open(path)
-        .map_err(|error| {
-            console.error(&format!(
-                "cannot open the raw log {}: {error}",
-                path.display()
-            ));
-        })
-        .ok()
-}
-
-/// Adds what the end of the command tells about a failure.
-fn add_command(report: &mut Report, session: &Session, end: &CommandEnd, console: &Console) {
-    match &mut report.outcome.error {
-        None => {
-            if let Some(complaint) = end.complaint() {
-                console.line(&complaint);
-            }
-        }
-        Some(error) if session.ending == Ending::Closed || error.reported_by_peer => {
-            error.message = format!(
-                "{} [the command {} {}]",
-                error.message,
-                dsync_transport::first_line(end.command.as_bytes()),
-                end.describe()
-            );
-            report.exit_code = telling_code(end).unwrap_or(report.exit_code);
-        }
-        Some(_) => {}
-    }
 }

@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use dsync_transport::own_program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
@@ -81,8 +81,8 @@ pub(crate) async fn run(
 }
 
 fn spawn(options: &WorkerOptions, stdin: Stdio) -> io::Result<Child> {
-    let mut command = Command::new(own_program()?);
-    command.arg(concat_word("--worker=", &options.user));
+    let mut command = Command::new(own_program(env::args_os().next())?);
+    command.arg(format!("--worker={}", options.user));
     command.args(options.of_many.then_some("--worker-of-many"));
     command
         .args(&options.arguments)
@@ -92,18 +92,6 @@ fn spawn(options: &WorkerOptions, stdin: Stdio) -> io::Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-}
-
-fn concat_word(option: &str, value: &str) -> String {
-    [option, value].concat()
-}
-
-fn own_program() -> io::Result<PathBuf> {
-    let called = env::args_os().next().map(PathBuf::from);
-    match called.filter(|path| path.is_absolute()) {
-        Some(path) => Ok(path),
-        None => env::current_exe(),
-    }
 }
 
 /// Waits for the worker; a signal is passed on to it, and it ends at its next step.

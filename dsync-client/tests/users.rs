@@ -264,3 +264,26 @@ fn root_keeps_out_of_other_peoples_mail() {
         ),
     );
 }
+
+/// The signal reaches whoever has the mail.
+#[test]
+fn signals_end_the_run_of_a_user() {
+    let users = Users::new();
+    let script = "kill -TERM $PPID; exec cat >/dev/null";
+    let run = users.dsync(&["sync", "-u", "ann", "sh", "-c", script]);
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("error: stopped by SIGTERM"),
+        "{}",
+        run.stderr
+    );
+    // The rest is not tried.
+    let run = users.dsync(&["sync", "-A", "sh", "-c", script]);
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains("3 users: 0 in sync, 1 not, 2 not tried"),
+        "{}",
+        run.stderr
+    );
+}

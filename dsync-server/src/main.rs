@@ -18,6 +18,7 @@ use dsync_config::{
 };
 use dsync_server::{Action, Cli, CommonArguments, ListenArguments};
 use dsync_transport::net::{TlsServer, TlsServerOptions, TlsVersion};
+use dsync_transport::own_program;
 use tracing::Level;
 
 use crate::failure::{Failure, say};
@@ -88,20 +89,10 @@ fn listen_options(
         tls: tls_server(&settings)?,
         max_sessions: arguments.max_sessions.into(),
         child: ChildOptions {
-            program: own_program()?,
+            program: own_program(env::args_os().next())?,
             arguments: session_arguments(common),
             timeout: common.timeout(),
         },
-    })
-}
-
-/// Found once, at the start: later the file may have been replaced by a newer one.
-fn own_program() -> Result<PathBuf, Failure> {
-    let called = env::args_os().next().map(PathBuf::from);
-    let absolute = called.filter(|path| path.is_absolute());
-    Ok(match absolute {
-        Some(path) => path,
-        None => env::current_exe()?,
     })
 }
 

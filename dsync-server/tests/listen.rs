@@ -327,3 +327,29 @@ fn what_cannot_be_listened_on() {
         .unwrap();
     assert_eq!(output.status.code(), Some(75), "{output:?}");
 }
+
+/// The sockets of systemd, as file descriptors from 3 on.
+#[test]
+fn sockets_that_are_passed() {
+    let homes = Homes::new(&["joe"]);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // Only a shell can put it there.
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=any exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_dsync-server")])
+        .args(homes.options())
+        .args(["-o", "doveadm_password=sekret-Pass1", "listen"])
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)))
+        .spawn()
+        .unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .write_all([HELLO, PLAIN, COMMAND].concat().as_bytes())
+        .unwrap();
+    expect(&mut stream, GREETING.as_bytes());
+    expect(&mut stream, b"+\n");
+    assert_eq!(packet(&mut stream), (0, b"\n+\n".to_vec()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

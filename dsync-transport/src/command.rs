@@ -1,7 +1,9 @@
 //! A peer that is a command on this host (`spec/transports-and-cli.md` 7).
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,15 @@ fn hint(program: &str) -> &'static str {
         " (a mail location has to be the only argument after the options)"
     } else {
         " (the first word of DESTINATION has to be a program: check its name and PATH)"
+    }
+}
+
+/// The file of this program, to start it once more. `called` is the name it was started with; it
+/// counts if it is a whole path, since later the file may have been replaced by a newer one.
+pub fn own_program(called: Option<OsString>) -> io::Result<PathBuf> {
+    match called.map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(path) => Ok(path),
+        None => std::env::current_exe(),
     }
 }
 

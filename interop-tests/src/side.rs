@@ -278,7 +278,7 @@ impl<'w> Side<'w> {
     }
 
     /// `doveadm WORDS` for this account, ready to be started.
-    pub(crate) fn doveadm_command(&self, words: &str) -> Command {
+    pub fn doveadm_command(&self, words: &str) -> Command {
         let mut process = self.world.command(&self.home());
         process.args(["doveadm", "-c", &self.config()]);
         process.args(words.split(' '));
@@ -322,7 +322,7 @@ impl<'w> Side<'w> {
     }
 
     /// The same, ready to be started.
-    pub(crate) fn dsync_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command> {
+    pub fn dsync_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command> {
         let mut process = self.world.command(&self.home());
         process.arg(self.world.program("dsync")?);
         process.args(self.our_options());

@@ -188,3 +188,72 @@ fn a_doveadm_server_does_everything() -> Result<()> {
     );
     run(&port, "no", "stranger")?.expect_code(67).map(drop)
 }
+
+/// A server that says who it is and then nothing: its name makes the client take the user lock.
+const STALLED: &str = "printf 'VERSION\\tdsync\\t3\\t5\\nHhostname\\thashed_headers\\n\
+Smailbox_guid\\tlast_uidvalidity\\tlast_common_uid\\tlast_common_modseq\\tlast_common_pvt_modseq\\n\
+Nname\\texistence\\tmailbox_guid\\tuid_validity\\tuid_next\\n\
+Dhierarchy_sep\\tmailboxes\\tdirs\\tunsubscribes\\n\
+Bmailbox_guid\\tuid_validity\\tuid_next\\tmessages_count\\tfirst_recent_uid\\thighest_modseq\\thighest_pvt_modseq\\n\
+Atype\\tkey\\nCtype\\tuid\\nRguid\\tuid\\nMguid\\tuid\\tstream\\nFerror\\ncname\\tdecision\\n.\\n\
+Hzzzz.example.org\\t\\n'; cat >/dev/null";
+
+/// `-l`: a run of one program keeps out one of the other, in both directions.
+#[test]
+fn the_user_lock_is_dovecots() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, b) = two_accounts(&world)?;
+    let location = b.location();
+    for ours_first in [true, false] {
+        let holder = match ours_first {
+            true => a.dsync_command(&["sync", "-l", "30", "sh", "-c", STALLED])?,
+            false => {
+                let mut command = a.doveadm_command("sync -l 30 sh -c");
+                command.arg(STALLED);
+                command
+            }
+        };
+        let holder = Holder::start(holder, &a)?;
+        let second = match ours_first {
+            true => a.dovecot_dsync("sync", &["-l", "1", &location])?,
+            false => a.dsync(&["sync", "-l", "1", &location])?,
+        };
+        let second = second.expect_code(75)?;
+        ensure!(second.stderr.contains("Couldn't lock"), "{}", second.stderr);
+        drop(holder);
+        a.dsync(&["sync", "-l", "30", &location])?.expect_code(0)?;
+    }
+    Ok(())
+}
+
+/// A run that holds the lock of a user; killed at the end.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn start(mut command: std::process::Command, side: &Side<'_>) -> Result<Self> {
+        use std::process::Stdio;
+        let holder = Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?,
+        );
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !side.outside(".dovecot-sync.lock").exists() {
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "nobody takes the lock"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Ok(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
