@@ -1,14 +1,14 @@
 //! Our listener.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
 use dsync_testkit::certificates::Certificates;
 
-use crate::daemon::PASSWORD;
+use crate::daemon::{Daemon, PASSWORD};
 use crate::{Side, World};
 
 /// A running `dsync-server listen` with accounts as its users.
@@ -45,6 +45,17 @@ impl Listener {
         ] {
             command.args(["-o".to_owned(), format!("{name}={value}")]);
         }
+        Self::start_command(command)
+    }
+
+    /// Starts it as root in the place of a running Dovecot, with its configuration and users.
+    pub fn start_for(daemon: &Daemon<'_>, world: &World) -> Result<Self> {
+        let mut command = Command::new(world.program("dsync-server")?);
+        command.arg("-c").arg(daemon.config_file());
+        Self::start_command(command)
+    }
+
+    fn start_command(mut command: Command) -> Result<Self> {
         command.args(["listen", "tcp:127.0.0.1:0", "tcps:127.0.0.1:0"]);
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut log = BufReader::new(child.stderr.take().context("no stderr")?);

@@ -1,9 +1,11 @@
 //! Every way to another side, with a real Dovecot at one end.
 
+use std::os::unix::fs::MetadataExt;
+
 use anyhow::{Context, Result, ensure};
-use interop_tests::daemon::{Daemon, PASSWORD, login_options};
+use interop_tests::daemon::{Daemon, PASSWORD, login_options, passwd_line};
 use interop_tests::listener::Listener;
-use interop_tests::{Run, Side, Version, World};
+use interop_tests::{MAIL_UID, Run, Side, Version, World};
 
 fn message(subject: &str) -> Vec<u8> {
     format!(
@@ -143,6 +145,35 @@ fn dovecot_23_to_our_listener() -> Result<()> {
 #[test]
 fn dovecot_24_to_our_listener() -> Result<()> {
     dovecot_to_our_listener(Version::V24)
+}
+
+/// Our listener as root beside a Dovecot: nothing but its configuration file is needed. It asks
+/// Dovecot for the users, and becomes them.
+#[test]
+fn our_listener_with_the_configuration_of_dovecot() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, b) = two_accounts(&world)?;
+    // The other user's name is the same as here.
+    let name = "u";
+    let daemon = Daemon::start(&world, &[])?;
+    world.write("users", passwd_line(&world, name, &b, "").as_bytes())?;
+    let listener = Listener::start_for(&daemon, &world)?;
+    let port = format!("tcps:127.0.0.1:{}", listener.tls_port);
+    dovecot_client(&a, &["sync", &port])?.expect_code(0)?;
+    expect_synced(&a, &b, "tcps:")?;
+    for entry in std::fs::read_dir(b.outside_mail_root())? {
+        ensure!(entry?.metadata()?.uid() == MAIL_UID, "a file of root");
+    }
+    let log = listener.log();
+    ensure!(log.contains("user u: begins"), "{log}");
+    let options = login_options(&world);
+    let denied = our_client(&a, &options, "stranger", &["sync", &port])?.expect_code(67)?;
+    ensure!(
+        denied.stderr.contains("user stranger is unknown to auth:"),
+        "{}",
+        denied.stderr
+    );
+    Ok(())
 }
 
 #[test]
