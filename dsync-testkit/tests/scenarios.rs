@@ -182,12 +182,34 @@ fn a_run_without_changes_sends_no_message_and_no_change() {
         state,
         ..SyncOptions::default()
     };
-    let report = Simulator::new(options, a, b).record().run();
-    assert_eq!(
-        report.count("mailbox"),
-        0,
-        "unchanged mailboxes are not looked at"
-    );
+    let report = Simulator::new(options, a.clone(), b.clone()).record().run();
+    let mailboxes = a.dump().mailboxes.len();
+    assert_eq!(report.count("mailbox"), 2 * mailboxes);
+    assert_eq!(report.count("mail_change"), 0);
+}
+
+#[test]
+fn only_mailboxes_that_differ_are_talked_about() {
+    let (a, b) = dbox_pair();
+    for number in 0..20 {
+        a.user().create(&format!("box{number}")).unwrap();
+    }
+    let state = run_clean(two_way(), &a, &b).client.state;
+    b.user().add_flags("INBOX", &[1], Flags::FLAGGED).unwrap();
+    let mailboxes = a.dump().mailboxes.len();
+    for (sync_type, state) in [(SyncType::State, state), (SyncType::Changed, Vec::new())] {
+        let options = SyncOptions {
+            sync_type,
+            state,
+            ..SyncOptions::default()
+        };
+        let (a, b) = (a.duplicate(1), b.duplicate(2));
+        let report = Simulator::new(options, a.clone(), b.clone()).record().run();
+        assert!(report.is_clean());
+        assert_same(&a, &b);
+        // Each side tells of each mailbox, then both of the one that differs.
+        assert_eq!(report.count("mailbox"), 2 * mailboxes + 2);
+    }
 }
 
 #[test]

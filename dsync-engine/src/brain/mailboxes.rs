@@ -26,6 +26,10 @@ impl Brain {
     pub(super) fn next_mailbox(&mut self) -> Result<(), RunError> {
         while let Some(entry) = self.walk.next() {
             self.environment.progress.mailboxes_done.add(1);
+            if let Some(info) = self.equal.remove(&entry.guid) {
+                self.states.insert_equal(&info);
+                continue;
+            }
             if self.start_mailbox(&entry) {
                 return Ok(());
             }
@@ -88,7 +92,7 @@ impl Brain {
     }
 
     /// Stateful runs leave out what is as the state says: here, and as far as its tree told, at
-    /// the peer.
+    /// the peer. Of one of ours we know it better.
     fn is_unchanged(&self, entry: &WalkEntry, info: &MailboxInfo) -> bool {
         if self.options.sync_type != SyncType::State {
             return false;
@@ -96,6 +100,9 @@ impl Brain {
         let state = self.states.get(info.mailbox_guid);
         // A destination that keeps its own mail stays different, which is nothing to look at.
         let keeps_more = self.direction == Direction::Send && self.options.mode == Mode::OneWay;
+        if self.has_survey() && !keeps_more {
+            return false;
+        }
         let peer_unchanged = entry.remote.is_some_and(|peer| {
             let next = state.last_common_uid.saturating_add(1);
             peer.uid_validity == state.last_uidvalidity
@@ -106,8 +113,8 @@ impl Brain {
 
     /// Between two of ours a mailbox is skipped only if it is equal, not already when a change on
     /// each side has left the counters equal.
-    fn digest(&self, mailbox: &mut dyn Mailbox) -> Result<u64, StorageError> {
-        match self.peer_is_ours && self.options.sync_type == SyncType::Changed {
+    pub(super) fn digest(&self, mailbox: &mut dyn Mailbox) -> Result<u64, StorageError> {
+        match self.has_survey() {
             true => Ok(digest(mailbox.messages()?.as_ref())),
             false => Ok(0),
         }
@@ -118,6 +125,14 @@ impl Brain {
             Direction::Send => OpenMode::Read,
             Direction::Both | Direction::Receive => OpenMode::Write,
         };
+        self.open_mailbox_as(name, mode)
+    }
+
+    pub(super) fn open_mailbox_as(
+        &mut self,
+        name: &str,
+        mode: OpenMode,
+    ) -> Result<Option<Box<dyn Mailbox>>, StorageError> {
         let Some(store) = self.account.store_for(name) else {
             return Ok(None);
         };
@@ -446,7 +461,7 @@ impl Brain {
 }
 
 /// A mailbox as `B` tells it, under its own GUID.
-fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> {
+pub(super) fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> {
     let status = mailbox.status()?;
     let capabilities = mailbox.capabilities();
     Ok(MailboxInfo {

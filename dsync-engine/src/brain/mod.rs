@@ -10,9 +10,10 @@ mod handshake;
 mod mailboxes;
 mod mails;
 mod states;
+mod survey;
 mod tree_phase;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use dsync_storage::{Account, Mailbox, StorageError};
 use self::errors::unexpected;
 use self::mails::MailExchange;
 use self::states::States;
+use self::survey::Survey;
 use self::tree_phase::{TreeExchange, Walk};
 use crate::mailbox::{ImportResult, Scan};
 use crate::options::Direction;
@@ -119,6 +121,8 @@ enum Phase {
     States,
     /// Both trees travel.
     Trees(Box<TreeExchange>),
+    /// Both of ours: the counters of all mailboxes travel.
+    Survey(Box<Survey>),
     /// Client: takes the next mailbox. Server: waits for the next `B`.
     Mailboxes,
     /// Client: waits for the answer to its `B`.
@@ -151,6 +155,8 @@ pub struct Brain {
     finished_mailbox: Option<Box<MailExchange>>,
     own_state: Option<MailboxState>,
     walk: Walk,
+    /// Mailboxes that the survey has found equal, as they are here.
+    equal: HashMap<Guid, MailboxInfo>,
     /// Mailboxes whose GUID depends on which one a Dovecot peer has; its first `B` tells.
     guid_aliases: Vec<GuidAlias>,
     /// Mailboxes that the tree phase gave another GUID.
@@ -202,6 +208,7 @@ impl Brain {
             finished_mailbox: None,
             own_state: None,
             walk: Walk::default(),
+            equal: HashMap::new(),
             guid_aliases: Vec::new(),
             renewed: Vec::new(),
             has_unfilled: false,
@@ -274,6 +281,11 @@ impl Brain {
             },
             Phase::States => self.receive_state(item),
             Phase::Trees(trees) => self.receive_tree_item(trees, item),
+            Phase::Survey(mut survey) => {
+                self.receive_survey(&mut survey, item)?;
+                self.put_back_survey(survey);
+                Ok(())
+            }
             Phase::Mailboxes if !self.is_client => {
                 self.phase = Phase::Mailboxes;
                 match item {
@@ -372,6 +384,11 @@ impl Brain {
     /// Does what can be done without the peer; `false` if nothing can.
     fn step(&mut self) -> Result<bool, RunError> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Survey(mut survey) => {
+                let told = self.step_survey(&mut survey);
+                self.put_back_survey(survey);
+                Ok(told)
+            }
             Phase::Mailboxes if self.is_client => {
                 self.phase = Phase::Mailboxes;
                 self.next_mailbox()?;
@@ -458,6 +475,7 @@ impl Brain {
             Phase::Handshake => "slave_recv_handshake",
             Phase::States => "slave_recv_last_common",
             Phase::Trees(_) => "recv_mailbox_tree",
+            Phase::Survey(_) => "survey",
             Phase::Mailboxes | Phase::AwaitMailbox(_) if self.is_client => "master_send_mailbox",
             Phase::Mailboxes | Phase::AwaitMailbox(_) => "slave_recv_mailbox",
             Phase::Mails(exchange) => return exchange.state_name(),

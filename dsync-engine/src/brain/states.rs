@@ -47,6 +47,19 @@ impl States {
         });
     }
 
+    /// Records a mailbox of which both sides said the same, down to each message.
+    pub(super) fn insert_equal(&mut self, info: &MailboxInfo) {
+        self.insert(MailboxState {
+            mailbox_guid: info.mailbox_guid,
+            last_uidvalidity: info.uid_validity,
+            last_common_uid: info.uid_next.saturating_sub(1),
+            last_common_modseq: info.highest_modseq,
+            last_common_pvt_modseq: info.highest_pvt_modseq,
+            last_messages_count: info.messages_count,
+            changes_during_sync: false,
+        });
+    }
+
     pub(super) fn retain(&mut self, mut keep: impl FnMut(Guid) -> bool) {
         self.0.retain(|guid, _| keep(*guid));
     }

@@ -55,6 +55,11 @@ impl Walk {
         self.entries.len()
     }
 
+    /// The entry that comes after so many others.
+    pub(super) fn get(&self, index: usize) -> Option<WalkEntry> {
+        self.entries.as_slice().get(index).cloned()
+    }
+
     /// Whether the mailbox is in the merged tree.
     pub(super) fn knows(&self, guid: Guid) -> bool {
         self.guids.contains(&guid)
@@ -176,7 +181,10 @@ impl Brain {
             .progress
             .mailboxes_total
             .set(self.walk.len() as u64);
-        self.phase = Phase::Mailboxes;
+        self.phase = match self.has_survey() {
+            true => Phase::Survey(Box::default()),
+            false => Phase::Mailboxes,
+        };
         if self.is_client && self.options.tree_only {
             self.out.push_back(Item::EndOfList);
             self.phase = Phase::AwaitFinish;
