@@ -4,8 +4,6 @@
 
 use std::io::{self, Read};
 
-use super::bzip2::Bzip2;
-
 /// Longest magic.
 const MAGIC_SIZE: usize = 16;
 /// Magic of Dovecot's own format, which holds LZ4 blocks.
@@ -35,7 +33,7 @@ pub(super) fn unpack(
     } else if magic.starts_with(LZ4_MAGIC) {
         Box::new(Lz4::new(whole)?)
     } else if magic.starts_with(b"BZh") {
-        Box::new(Bzip2::new(whole)?)
+        Box::new(bzip2::read::MultiBzDecoder::new(whole))
     } else if magic.starts_with(b"\xfd7zXZ\0") {
         return Ok(Err("it is compressed with xz, which is not supported"));
     } else if magic.starts_with(b"CRYPTED\x03\x07") {
@@ -162,6 +160,12 @@ mod tests {
         writer.finish().unwrap()
     }
 
+    fn bzip2(body: &[u8]) -> Vec<u8> {
+        let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        writer.write_all(body).unwrap();
+        writer.finish().unwrap()
+    }
+
     fn lz4(body: &[u8], block: usize) -> Vec<u8> {
         let mut out = LZ4_MAGIC.to_vec();
         out.extend((block as u32).to_be_bytes());
@@ -184,7 +188,7 @@ mod tests {
     fn all_methods() {
         let body: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
         let zstd = zstd::encode_all(body.as_slice(), 1).unwrap();
-        for packed in [gzip(&body), zstd, lz4(&body, 65536)] {
+        for packed in [gzip(&body), zstd, bzip2(&body), lz4(&body, 65536)] {
             assert_eq!(read(packed.clone(), body.len()).unwrap(), body);
             assert!(read(packed.clone(), body.len() - 1).is_err());
             assert!(read(packed.clone(), body.len() + 1).is_err());
@@ -198,10 +202,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_do_no_harm(which in 0..3, bytes: Vec<u8>, size in 0_usize..1000) {
+        fn hostile_bytes_do_no_harm(which in 0..4, bytes: Vec<u8>, size in 0_usize..1000) {
             let mut packed = match which {
                 0 => b"\x1f\x8b\x08".to_vec(),
                 1 => b"\x28\xb5\x2f\xfd".to_vec(),
+                2 => b"BZh9\x31\x41\x59\x26\x53\x59".to_vec(),
                 _ => [LZ4_MAGIC, &[0, 1, 0, 0]].concat(),
             };
             packed.extend(bytes);

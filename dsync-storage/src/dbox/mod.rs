@@ -10,7 +10,6 @@
 //! * the list of mailboxes: `store`, `create`, `delete`.
 
 mod bodies;
-mod bzip2;
 mod commit;
 mod compression;
 mod create;
