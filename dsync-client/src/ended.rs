@@ -54,28 +54,38 @@ impl Ended {
         }
     }
 
-    /// A run in a worker, which printed its result; `code` is how it ended.
-    pub(crate) fn of_worker(user: &str, printed: &str, code: Option<i32>) -> Self {
+    /// A run in a worker, which printed its result; `code` is how it ended, `stopped` the signal
+    /// that was passed on to it. An error if there is no result.
+    pub(crate) fn of_worker(
+        user: &str,
+        printed: &str,
+        code: Option<i32>,
+        stopped: Option<&str>,
+    ) -> Result<Self, Failure> {
         let printed = printed.trim_end();
         let Ok(object) = serde_json::from_str::<Value>(printed) else {
-            let how = code.map_or("was killed".to_owned(), |code| format!("ended with {code}"));
-            let failure =
-                Failure::temporary(format!("the process for {user} {how} without a result"));
-            return Self::failed(Some(user), &failure);
+            return Err(Failure::temporary(match (stopped, code) {
+                // It had not come so far that it could say so itself.
+                (Some(signal), _) => format!("stopped by {signal} before the run began"),
+                (None, Some(code)) => {
+                    format!("the process for {user} ended with {code} without a result")
+                }
+                (None, None) => format!("the process for {user} was killed"),
+            }));
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let exit_code = object["exit_code"]
             .as_u64()
             .and_then(|code| u8::try_from(code).ok());
         let exit_code = exit_code.unwrap_or(75);
-        Self {
+        Ok(Self {
             exit_code,
             error: text(&object["error"]["message"])
                 .or_else(|| text(&object["run_again"]))
                 .or_else(|| (exit_code != 0).then(|| "problems, see above".to_owned())),
             state: text(&object["state"]),
             json: printed.to_owned(),
-        }
+        })
     }
 }
 
@@ -98,6 +108,7 @@ pub(crate) fn worst(codes: impl Iterator<Item = u8>) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -116,15 +127,18 @@ mod tests {
 
     #[test]
     fn what_workers_print() {
-        let ended = Ended::of_worker(
-            "joe",
-            "{\"exit_code\":2,\"run_again\":\"x\",\"state\":\"AQ\"}\n",
-            Some(2),
-        );
+        let printed = "{\"exit_code\":2,\"run_again\":\"x\",\"state\":\"AQ\"}\n";
+        let ended = Ended::of_worker("joe", printed, Some(2), None).unwrap();
         assert_eq!((ended.exit_code, ended.error.as_deref()), (2, Some("x")));
         assert_eq!(ended.state.as_deref(), Some("AQ"));
-        let ended = Ended::of_worker("joe", "", None);
-        assert_eq!(ended.exit_code, 75);
-        assert!(ended.error.unwrap().contains("was killed"));
+        for (code, stopped, text) in [
+            (Some(101), None, "the process for joe ended with 101"),
+            (None, None, "the process for joe was killed"),
+            (None, Some("SIGTERM"), "stopped by SIGTERM"),
+        ] {
+            let failure = Ended::of_worker("joe", "", code, stopped).unwrap_err();
+            assert!(failure.message.starts_with(text), "{}", failure.message);
+            assert_eq!(failure.exit_code, 75);
+        }
     }
 }

@@ -82,6 +82,9 @@ fn start(
         Action::Sync(command) => (Mode::TwoWay, command.common, "sync"),
     };
     let mut settings = Settings::load(global.config.as_deref(), &global.option)?;
+    if cli.worker.is_some() {
+        settings.forget_secrets();
+    }
     if let Some(source) = &arguments.source {
         settings.set("mail_location", source, &Origin::Argument("--source"))?;
     }

@@ -54,14 +54,14 @@ pub(crate) async fn run(
     match opened {
         None => {
             let mut child = spawn(options, Stdio::null()).map_err(failed)?;
-            Ok(result(options, &mut child, stop).await)
+            result(options, &mut child, stop).await
         }
         Some(opened) => {
             let (own, other) = StdUnixStream::pair().map_err(failed)?;
             let mut child = spawn(options, OwnedFd::from(other).into()).map_err(failed)?;
             own.set_nonblocking(true).map_err(failed)?;
             let own = UnixStream::from_std(own).map_err(failed)?;
-            let ended = {
+            {
                 let relay = relay(own, &mut opened.reader, &mut opened.writer);
                 tokio::pin!(relay);
                 let result = result(options, &mut child, stop);
@@ -74,8 +74,7 @@ pub(crate) async fn run(
                     }
                     () = &mut relay => result.await,
                 }
-            };
-            Ok(ended)
+            }
         }
     }
 }
@@ -99,31 +98,33 @@ async fn result(
     options: &WorkerOptions,
     child: &mut Child,
     stop: impl Future<Output = &'static str>,
-) -> Ended {
+) -> Result<Ended, Failure> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let stdout = child.stdout.take();
     let wait = async {
         let mut printed = String::new();
         if let Some(stdout) = stdout {
             // What is not text is no result.
-            let _ = stdout
-                .take(LARGEST_RESULT)
-                .read_to_string(&mut printed)
-                .await;
+            let mut stdout = stdout.take(LARGEST_RESULT);
+            let _ = stdout.read_to_string(&mut printed).await;
         }
         let code = child.wait().await.ok().and_then(|status| status.code());
-        Ended::of_worker(&options.user, &printed, code)
+        (printed, code)
     };
     tokio::pin!(wait);
-    tokio::select! {
-        ended = &mut wait => return ended,
-        _ = stop => {}
-    }
-    if let Some(pid) = pid {
-        // It may have ended by itself.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    }
-    wait.await
+    let mut stopped = None;
+    let (printed, code) = tokio::select! {
+        ended = &mut wait => ended,
+        signal = stop => {
+            stopped = Some(signal);
+            if let Some(pid) = pid {
+                // It may have ended by itself.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            wait.await
+        }
+    };
+    Ended::of_worker(&options.user, &printed, code, stopped)
 }
 
 /// Passes bytes on in both directions, until the worker has closed its end.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::nearest::nearest;
 use crate::setting::{SETTINGS, boolean, words};
-use crate::{ConfigError, Origin, Setting};
+use crate::{ConfigError, Kind, Origin, Setting};
 
 /// All settings: what was given, and the defaults for the rest. A later value wins.
 #[derive(Clone, Debug, Default)]
@@ -163,6 +163,16 @@ impl Settings {
             .map_or(setting.default, |(value, _)| value)
     }
 
+    /// Drops passwords: a process that reads what a peer sends does not need them.
+    pub fn forget_secrets(&mut self) {
+        let secrets = SETTINGS
+            .iter()
+            .filter(|setting| setting.kind == Kind::Secret);
+        for setting in secrets {
+            self.values.remove(setting.name);
+        }
+    }
+
     /// Where the value of a setting was given; `None` for its default.
     pub fn origin(&self, setting: &Setting) -> Option<&Origin> {
         self.values.get(setting.name).map(|(_, origin)| origin)
@@ -224,6 +234,17 @@ mod tests {
         assert_eq!(settings.text(&MAIL_LOCATION), "maildir:/b:INDEX=/c");
         let headers: Vec<_> = settings.words(&DSYNC_HASHED_HEADERS).collect();
         assert_eq!(headers, ["Date", "Message-ID"]);
+    }
+
+    #[test]
+    fn secrets_can_be_forgotten() {
+        let mut settings = Settings::default();
+        for argument in ["doveadm_password=x", "mail_location=maildir:/a"] {
+            settings.assign(argument, &ARGUMENT).unwrap();
+        }
+        settings.forget_secrets();
+        assert_eq!(settings.text(&crate::DOVEADM_PASSWORD), "");
+        assert_eq!(settings.text(&MAIL_LOCATION), "maildir:/a");
     }
 
     #[test]

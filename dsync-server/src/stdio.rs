@@ -36,7 +36,8 @@ pub(crate) async fn serve(cli: &Cli) -> Result<u8, Failure> {
 }
 
 fn build(cli: &Cli, user: Option<&str>) -> Result<Brain, Failure> {
-    let settings = Settings::load(cli.common.config.as_deref(), &cli.common.option)?;
+    let mut settings = Settings::load(cli.common.config.as_deref(), &cli.common.option)?;
+    settings.forget_secrets();
     let login = Login {
         user: env::var("USER").ok(),
         home: env::var_os("HOME").map(PathBuf::from),
