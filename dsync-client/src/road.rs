@@ -1,6 +1,7 @@
 //! The way to the other side: a byte stream, and what comes with it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use dsync_client::{Destination, HostUser, RemoteNames};
 use dsync_config::{DSYNC_REMOTE_CMD, Settings, User};
@@ -73,12 +74,24 @@ pub(crate) async fn open(
     }
 }
 
+/// After a failure to reach a host it is left alone for so long: users are many, and each attempt
+/// may take minutes.
+const HOST_PAUSE: Duration = Duration::from_secs(60);
+
 /// The ssh connections of a command for many users: one for each host.
 #[derive(Default)]
 pub(crate) struct SshMasters {
     /// Without it every user has a connection of its own.
     pub(crate) folder: Option<PathBuf>,
-    open: Mutex<Vec<(String, String, SshMaster)>>,
+    known: Mutex<Vec<KnownHost>>,
+}
+
+/// A host and how it was reached.
+struct KnownHost {
+    host: String,
+    login: String,
+    /// Or when and why not.
+    master: Result<SshMaster, (Instant, String)>,
 }
 
 impl SshMasters {
@@ -87,25 +100,35 @@ impl SshMasters {
         let Some(folder) = &self.folder else {
             return Ok(None);
         };
-        let mut open = self.open.lock().await;
-        let known = open
-            .iter()
-            .find(|(host, login, _)| *host == names.host && *login == names.login);
-        if let Some((_, _, master)) = known {
-            return Ok(Some(master.control_socket().to_owned()));
+        let mut known = self.known.lock().await;
+        let is_same = |it: &KnownHost| it.host == names.host && it.login == names.login;
+        match known.iter().find(|it| is_same(it)).map(|it| &it.master) {
+            Some(Ok(master)) => return Ok(Some(master.control_socket().to_owned())),
+            Some(Err((since, reason))) if since.elapsed() < HOST_PAUSE => {
+                return Err(Failure::temporary(reason.clone()));
+            }
+            _ => known.retain(|it| !is_same(it)),
         }
-        let master = SshMaster::connect(&names.host, &names.login, folder)
-            .await
-            .map_err(|error| Failure::temporary(error.to_string()))?;
-        let path = master.control_socket().to_owned();
-        open.push((names.host.clone(), names.login.clone(), master));
-        Ok(Some(path))
+        let master = SshMaster::connect(&names.host, &names.login, folder).await;
+        let master = master.map_err(|error| (Instant::now(), error.to_string()));
+        let result = match &master {
+            Ok(master) => Ok(Some(master.control_socket().to_owned())),
+            Err((_, reason)) => Err(Failure::temporary(reason.clone())),
+        };
+        known.push(KnownHost {
+            host: names.host.clone(),
+            login: names.login.clone(),
+            master,
+        });
+        result
     }
 
     /// Closes all of them.
     pub(crate) async fn close(&self) {
-        for (_, _, master) in self.open.lock().await.drain(..) {
-            master.close().await;
+        for known in self.known.lock().await.drain(..) {
+            if let Ok(master) = known.master {
+                master.close().await;
+            }
         }
     }
 }

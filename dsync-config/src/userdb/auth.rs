@@ -37,7 +37,15 @@ impl AuthSocket {
         let path = path.to_owned();
         let stream = match connected() {
             Ok(stream) => BufReader::new(stream),
-            Err(error) => return Err(failed(&path, format!("cannot connect: {error}"))),
+            Err(error) => {
+                return Err(failed(
+                    &path,
+                    format!(
+                        "cannot connect: {error} (is Dovecot running, and may this user open it? \
+                     -o userdb=... names another source)"
+                    ),
+                ));
+            }
         };
         let mut socket = Self { path, stream };
         loop {
