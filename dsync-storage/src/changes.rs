@@ -129,8 +129,16 @@ fn has(keywords: &[Vec<u8>], name: &[u8]) -> bool {
 
 /// Flags and keywords of a message after an update.
 pub(crate) fn updated(message: &Message<'_>, update: Option<&FlagUpdate>) -> (Flags, Vec<Vec<u8>>) {
-    let mut flags = message.flags() & Flags::USER;
-    let mut keywords: Vec<Vec<u8>> = message.keywords().map(|name| name.to_vec()).collect();
+    let keywords = message.keywords().map(|name| name.to_vec()).collect();
+    apply_update(message.flags() & Flags::USER, keywords, update)
+}
+
+/// The same for flags and keywords that are not in an index.
+pub(crate) fn apply_update(
+    mut flags: Flags,
+    mut keywords: Vec<Vec<u8>>,
+    update: Option<&FlagUpdate>,
+) -> (Flags, Vec<Vec<u8>>) {
     if let Some(update) = update {
         flags = (flags | update.add_flags & Flags::USER) & !(update.remove_flags & Flags::USER);
         keywords.retain(|known| {

@@ -19,6 +19,7 @@ mod log;
 mod mailbox;
 mod mailbox_log;
 mod maildir;
+mod mbox;
 pub mod memory;
 mod message_table;
 mod names;

@@ -152,7 +152,10 @@ impl Location {
             private_index: None,
             cache: None,
             control: None,
-            subscriptions: "subscriptions".into(),
+            subscriptions: match driver {
+                Driver::Mbox => ".subscriptions".into(),
+                Driver::Maildir | Driver::Sdbox | Driver::Mdbox => "subscriptions".into(),
+            },
             list_index: "dovecot.list.index".into(),
             volatile: None,
             directory_name: None,

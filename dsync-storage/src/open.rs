@@ -1,11 +1,10 @@
 //! From a location to a store.
 
-use dsync_proto::types::MailErrorClass;
-
 use crate::dbox::DboxStore;
 use crate::location::{Driver, Location};
 use crate::maildir::MaildirStore;
-use crate::{Namespace, Result, StorageError, Store, StoreSettings};
+use crate::mbox::MboxStore;
+use crate::{Namespace, Result, Store, StoreSettings};
 
 /// Opens the store of a location for one namespace.
 ///
@@ -23,13 +22,6 @@ pub fn open_store(
         Driver::Sdbox | Driver::Mdbox => {
             Ok(Box::new(DboxStore::open(location, namespace, settings)?))
         }
-        Driver::Mbox => Err(StorageError::new(
-            MailErrorClass::NotPossible,
-            format!(
-                "mail format {} is not supported yet: {}",
-                location.driver.name(),
-                location.root.display()
-            ),
-        )),
+        Driver::Mbox => Ok(Box::new(MboxStore::open(location, namespace, settings)?)),
     }
 }

@@ -23,6 +23,11 @@ const DBOX_MAILS: &str = "dbox-Mails";
 /// Directory of all dbox mailboxes below their root.
 const DBOX_MAILBOXES: &str = "mailboxes";
 
+/// Directory of index files beside mbox files.
+pub(crate) const MBOX_INDEXES: &str = ".imap";
+/// The file of INBOX in an mbox store, if nothing else is said.
+const MBOX_INBOX: &str = "inbox";
+
 /// Directory of the files that mdbox mailboxes share.
 const MDBOX_STORAGE: &str = "storage";
 
@@ -66,6 +71,20 @@ impl Layout {
                 "for dbox only LAYOUT=fs without INBOX is supported",
             ));
         }
+        let is_mbox = location.driver == Driver::Mbox;
+        if is_mbox && kind != LayoutKind::Fs {
+            return Err(not_possible("for mbox only LAYOUT=fs is supported"));
+        }
+        if is_mbox && (location.directory_name.is_some() || location.mailbox_root.is_some()) {
+            return Err(not_possible(
+                "DIRNAME and MAILBOXDIR are not supported for mbox",
+            ));
+        }
+        if is_mbox && location.index == IndexRoot::Memory {
+            return Err(not_possible(
+                "INDEX=MEMORY cannot be used with mbox: mailboxes have no permanent GUIDs then",
+            ));
+        }
         if is_dbox && location.index == IndexRoot::Memory {
             return Err(not_possible(
                 "INDEX=MEMORY cannot be used with dbox: flags are kept in the index only",
@@ -82,7 +101,11 @@ impl Layout {
             let default = is_dbox.then(|| name.to_owned());
             option.clone().or(default)
         };
-        let default_inbox = in_root.then(|| location.root.clone());
+        let default_inbox = if is_mbox && namespace.inbox {
+            Some(location.root.join(MBOX_INBOX))
+        } else {
+            in_root.then(|| location.root.clone())
+        };
         Ok(Self {
             driver: location.driver,
             kind,
@@ -150,13 +173,30 @@ impl Layout {
         self.control.as_ref().unwrap_or(&self.root)
     }
 
-    /// Directory of the mailbox log; `None` without index files.
-    pub(crate) fn index_root(&self) -> Option<&Path> {
-        match &self.index {
-            IndexRoot::Mail => Some(&self.root),
-            IndexRoot::Memory => None,
-            IndexRoot::Path(path) => Some(path),
+    /// Directory of the UIDVALIDITY counter.
+    pub(crate) fn uid_validity_root(&self) -> PathBuf {
+        match &self.control {
+            None if self.is_mbox() => self.root.join(MBOX_INDEXES),
+            _ => self.control_root().to_owned(),
         }
+    }
+
+    /// Whether mailboxes are files.
+    pub(crate) fn is_mbox(&self) -> bool {
+        self.driver == Driver::Mbox
+    }
+
+    /// Directory of the mailbox log; `None` without index files.
+    pub(crate) fn index_root(&self) -> Option<PathBuf> {
+        let root = match &self.index {
+            IndexRoot::Mail => &self.root,
+            IndexRoot::Memory => return None,
+            IndexRoot::Path(path) => path,
+        };
+        Some(match self.is_mbox() {
+            true => root.join(MBOX_INDEXES),
+            false => root.clone(),
+        })
     }
 
     /// Roots, beside the mail's own, that hold a directory for each mailbox.
@@ -190,7 +230,9 @@ impl Layout {
 
     /// Directory of the index of these files.
     pub(crate) fn map_index(&self) -> PathBuf {
-        self.index_root().unwrap_or(&self.root).join(MDBOX_STORAGE)
+        self.index_root()
+            .unwrap_or_else(|| self.root.clone())
+            .join(MDBOX_STORAGE)
     }
 
     /// File of the subscriptions.
@@ -221,6 +263,11 @@ impl Layout {
     /// Whether a new mailbox of this name would stand where files of the store or of its parent
     /// belong. Dovecot lets such mailboxes be made, never lists them, or breaks their parent.
     pub(crate) fn collides(&self, storage: &[u8]) -> bool {
+        if self.is_mbox() {
+            let top = split(storage, '/').next().unwrap_or_default();
+            return split(storage, '/').any(is_hidden_in_mbox)
+                || self.is_own_file(OsStr::from_bytes(top));
+        }
         if self.is_maildir_plus_plus() {
             return false;
         }
@@ -244,7 +291,7 @@ impl Layout {
             Some(dir) => dir.join(format!("mailboxes.lock{}", sha1_hex(prefix.as_bytes()))),
             None => self
                 .index_root()
-                .unwrap_or(&self.root)
+                .unwrap_or_else(|| self.root.clone())
                 .join("mailboxes.lock"),
         }
     }
@@ -325,6 +372,7 @@ impl Layout {
     pub(crate) fn paths(&self, storage: &[u8], name: &str) -> MailboxPaths {
         let box_dir = self.box_dir(storage);
         let index_dir = match &self.index {
+            _ if self.is_mbox() => self.mbox_index_dir(storage),
             IndexRoot::Mail => Some(box_dir.clone()),
             IndexRoot::Memory => None,
             IndexRoot::Path(root) => Some(self.dir_in(root, storage)),
@@ -347,7 +395,7 @@ impl Layout {
                 .private_index
                 .as_ref()
                 .map(|root| self.dir_in(root, storage)),
-            control_root: self.control_root().to_owned(),
+            control_root: self.uid_validity_root(),
             sync_lock,
             private_seen: self.private_index.is_some()
                 || (separate_index && box_dir.join("dovecot-shared").exists()),
@@ -356,6 +404,21 @@ impl Layout {
             modes: self.modes(storage),
             box_dir,
         }
+    }
+
+    /// `Par/.imap/Kid` below the root of the indexes.
+    fn mbox_index_dir(&self, storage: &[u8]) -> Option<PathBuf> {
+        let root = match &self.index {
+            IndexRoot::Mail => &self.root,
+            IndexRoot::Memory => return None,
+            IndexRoot::Path(path) => path,
+        };
+        let (parent, name) = match memchr::memrchr(b'/', storage) {
+            Some(end) => (&storage[..end], &storage[end + 1..]),
+            None => (&storage[..0], storage),
+        };
+        let dir = root.join(OsStr::from_bytes(parent)).join(MBOX_INDEXES);
+        Some(dir.join(OsStr::from_bytes(name)))
     }
 
     /// Modes of new files in a mailbox: as the mailbox, the nearest parent that exists, the root.
@@ -403,6 +466,11 @@ impl Layout {
             None => root.to_owned(),
         }
     }
+}
+
+/// Whether an entry of a directory of mbox files is never a mailbox.
+pub(crate) fn is_hidden_in_mbox(name: &[u8]) -> bool {
+    name == MBOX_INDEXES.as_bytes() || (name.len() > 5 && name.ends_with(b".lock"))
 }
 
 /// Names of files that Dovecot or we keep beside mail.

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::layout::Layout;
+use super::layout::{Layout, is_hidden_in_mbox};
 use crate::names::NameMapping;
 use crate::{Result, StorageError};
 
@@ -114,8 +114,14 @@ fn scan_tree(
         let name = file_name.as_bytes();
         if mapping.is_reserved(name)
             || (depth == 0 && layout.is_own_file(&file_name))
-            || !is_directory(entry, name)?
+            || (layout.is_mbox() && is_hidden_in_mbox(name))
         {
+            return Ok(());
+        }
+        let is_dir = is_directory(entry, name)?;
+        // A broken symlink is nothing.
+        let is_file = layout.is_mbox() && entry.path().metadata().is_ok_and(|m| !m.is_dir());
+        if !is_dir && !is_file {
             return Ok(());
         }
         let mut storage = parent.to_vec();
@@ -124,9 +130,17 @@ fn scan_tree(
         }
         storage.extend_from_slice(name);
         // INBOX itself may be elsewhere; its children are here.
-        if layout.inbox_dir(&storage).is_none() {
-            let selectable = layout.selectable_marker(&storage).exists();
+        let is_inbox = layout.inbox_dir(b"INBOX") == Some(entry.path().as_path());
+        if layout.inbox_dir(&storage).is_none() && !is_inbox {
+            let selectable = if layout.is_mbox() {
+                !is_dir
+            } else {
+                layout.selectable_marker(&storage).exists()
+            };
             found.push((storage.clone(), selectable));
+        }
+        if !is_dir {
+            return Ok(());
         }
         scan_tree(layout, mapping, &entry.path(), &storage, depth + 1, found)
     })

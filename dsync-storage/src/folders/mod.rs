@@ -74,7 +74,7 @@ impl Folders {
         }
         Ok(Self {
             mapping: layout.mapping(location, namespace, settings),
-            log: layout.index_root().map(MailboxLog::new),
+            log: layout.index_root().map(|root| MailboxLog::new(&root)),
             list_index: layout
                 .list_index()
                 .filter(|_| settings.list_index)
@@ -160,6 +160,14 @@ impl Folders {
     }
 
     pub(crate) fn existence(&self, storage: &[u8]) -> Existence {
+        if self.layout.is_mbox() {
+            return match std::fs::metadata(self.layout.box_dir(storage)) {
+                _ if storage.is_empty() => Existence::Missing,
+                Ok(meta) if meta.is_dir() => Existence::Directory,
+                Ok(_) => Existence::Mailbox,
+                Err(_) => Existence::Missing,
+            };
+        }
         let has_messages = self.layout.message_dir(storage).is_dir();
         let name_dir = self.layout.name_dir(storage);
         let in_place = self.layout.is_fs() || self.layout.inbox_dir(storage).is_some();

@@ -55,6 +55,16 @@ impl ExtensionSpec<'static> {
         record_size: 12,
         record_align: 4,
     };
+    /// u64 size and u32 time of the file of an mbox, u8 "dirty", GUID at 16; u64 offset of each
+    /// message.
+    pub const MBOX: Self = Self {
+        name: "mbox",
+        header_size: 32,
+        record_size: 8,
+        record_align: 8,
+    };
+    /// MD5 of the headers of an mbox message.
+    pub const HEADER_MD5: Self = Self::records_only("header-md5", 16, 1);
     /// Sum of the virtual sizes; cleared before an expunge.
     pub const HDR_VSIZE: Self = Self::header_only("hdr-vsize", 16, 8);
     /// Modseqs per message.

@@ -45,6 +45,11 @@ use dsync_storage::Store;
 pub struct Features {
     /// CRLF becomes LF when a message is saved; else bodies come back as they were.
     pub lf_only: bool,
+    /// The line between headers and body is added where it is missing, and header lines `From `
+    /// are left out (mbox).
+    pub ends_headers: bool,
+    /// A mailbox can have others below it.
+    pub mailboxes_have_children: bool,
     /// Names can exist without a mailbox.
     pub directories: bool,
     /// INBOX can be deleted.
@@ -62,6 +67,8 @@ impl Default for Features {
     fn default() -> Self {
         Self {
             lf_only: false,
+            ends_headers: false,
+            mailboxes_have_children: true,
             directories: true,
             inbox_deletable: true,
             attributes: true,

@@ -27,6 +27,14 @@ fn create(store: &mut dyn Store, name: &str) {
     assert_eq!(store.create_mailbox(name, None, None), Ok(Created::New));
 }
 
+/// A child of a mailbox; in formats where mailboxes have none, of a directory.
+fn child_of(factory: &dyn StoreFactory, mailbox: &str, child: &str) -> String {
+    match factory.features().mailboxes_have_children {
+        true => format!("{mailbox}/{child}"),
+        false => format!("{mailbox} and/{child}"),
+    }
+}
+
 /// Nothing is there but perhaps INBOX.
 pub fn a_new_account_is_empty(factory: &dyn StoreFactory) {
     let mut store = factory.create().open();
@@ -39,15 +47,22 @@ pub fn a_new_account_is_empty(factory: &dyn StoreFactory) {
 pub fn creates_and_lists_mailboxes(factory: &dyn StoreFactory) {
     let account = factory.create();
     let mut store = account.open();
+    let child = child_of(factory, "a", "c");
     create(store.as_mut(), "b");
-    create(store.as_mut(), "a/c");
+    create(store.as_mut(), &child);
     create(store.as_mut(), "a");
     let identity = store.identity("a").unwrap();
     let again = store.create_mailbox("a", Some(GUID), Some(7));
     assert_eq!(again, Ok(Created::Existed));
     assert_eq!(store.identity("a"), Ok(identity));
-    assert_eq!(mailboxes(store.as_mut()), ["a", "a/c", "b"]);
-    assert_eq!(mailboxes(account.open().as_mut()), ["a", "a/c", "b"]);
+    let expected = ["a", &child, "b"];
+    assert_eq!(mailboxes(store.as_mut()), expected);
+    assert_eq!(mailboxes(account.open().as_mut()), expected);
+    if !factory.features().mailboxes_have_children {
+        let error = store.create_mailbox("a/c", None, None).unwrap_err();
+        assert_eq!(error.class, MailErrorClass::NotPossible);
+        assert_eq!(mailboxes(store.as_mut()), expected);
+    }
     assert!(
         store.mailbox_log().unwrap().is_empty(),
         "creation is not logged"
@@ -192,13 +207,18 @@ pub fn makes_directories(factory: &dyn StoreFactory) {
 
     let error = store.delete_directory("d").unwrap_err();
     assert_eq!(error.class, MailErrorClass::Exists, "it has a child");
-    create(store.as_mut(), "d");
-    assert_eq!(mailboxes(store.as_mut()), ["d"]);
+    if factory.features().mailboxes_have_children {
+        create(store.as_mut(), "d");
+        assert_eq!(mailboxes(store.as_mut()), ["d"]);
+    }
     assert_eq!(store.delete_directory("d/e"), Ok(()));
     assert_eq!(
         logged(store.as_mut(), hash("d/e")),
         [MailboxLogKind::DeleteDir]
     );
+    if !factory.features().mailboxes_have_children {
+        assert_eq!(store.delete_directory("d"), Ok(()));
+    }
     assert_eq!(directories(store.as_mut()), [""; 0]);
 }
 
@@ -230,6 +250,9 @@ pub fn deletes_mailboxes(factory: &dyn StoreFactory) {
 
 /// Children stay when their parent is deleted.
 pub fn a_parent_can_be_deleted_before_its_child(factory: &dyn StoreFactory) {
+    if !factory.features().mailboxes_have_children {
+        return;
+    }
     let mut store = factory.create().open();
     store.create_mailbox("p", Some(GUID), None).unwrap();
     create(store.as_mut(), "p/c");
@@ -269,6 +292,9 @@ pub fn deletes_or_resets_inbox(factory: &dyn StoreFactory) {
 
 /// Messages and identities move along with the names.
 pub fn renames_with_children(factory: &dyn StoreFactory) {
+    if !factory.features().mailboxes_have_children {
+        return renames_a_directory(factory);
+    }
     let account = factory.create();
     let mut store = account.open();
     store.create_mailbox("old", Some(GUID), None).unwrap();
@@ -296,6 +322,28 @@ pub fn renames_with_children(factory: &dyn StoreFactory) {
         store.rename("deep/er/renamed", "top").unwrap();
         assert!(directories(store.as_mut()).is_empty(), "empty parents go");
     }
+}
+
+/// The same where only directories have children.
+fn renames_a_directory(factory: &dyn StoreFactory) {
+    let account = factory.create();
+    let mut store = account.open();
+    store.create_mailbox("old/box", Some(GUID), None).unwrap();
+    create(store.as_mut(), "older");
+    save_all(open(store.as_mut(), "old/box").as_mut(), &[4]);
+    store.rename("old", "deep/er").unwrap();
+    assert_eq!(mailboxes(store.as_mut()), ["deep/er/box", "older"]);
+    store.rename("deep/er/box", "top").unwrap();
+    assert_eq!(mailboxes(store.as_mut()), ["older", "top"]);
+    let mut other = account.open();
+    assert_eq!(other.identity("top").unwrap().guid, GUID);
+    assert_eq!(other.find_guid(GUID), Ok(Some("top".into())));
+    assert_eq!(uids(open(other.as_mut(), "top").as_mut()), [4]);
+    assert_eq!(
+        logged(store.as_mut(), hash("top")),
+        [MailboxLogKind::Rename]
+    );
+    assert!(directories(store.as_mut()).is_empty(), "empty parents go");
 }
 
 /// Neither a missing source nor a taken target.
