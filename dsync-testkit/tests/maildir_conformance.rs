@@ -43,7 +43,6 @@ impl StoreFactory for Maildir {
             directories: self.directories,
             inbox_deletable: false,
             attributes: true,
-            saved_dates: false,
             ..Features::default()
         }
     }

@@ -23,6 +23,7 @@ struct Row {
     guid: String,
     flags: String,
     received: String,
+    saved: String,
     modseq: String,
     text: String,
 }
@@ -84,6 +85,7 @@ fn view_of(mailbox: &mut dyn Mailbox) -> Result<View> {
             guid: message.guid.to_string(),
             flags: flags.join(" "),
             received: opened.received_date.to_string(),
+            saved: opened.saved_date.to_string(),
             modseq: message.modseq.to_string(),
             text,
         };
@@ -101,7 +103,7 @@ fn view_of(mailbox: &mut dyn Mailbox) -> Result<View> {
 }
 
 fn dovecots_view(side: &Side<'_>) -> Result<View> {
-    let fields = "uid guid flags date.received.unixtime modseq text";
+    let fields = "uid guid flags date.received.unixtime date.saved.unixtime modseq text";
     let text = side.doveadm("fetch", &[fields, "mailbox", "INBOX"])?;
     let fetched: Vec<BTreeMap<String, String>> = serde_json::from_str(&text)?;
     let mut rows = BTreeMap::new();
@@ -119,6 +121,7 @@ fn dovecots_view(side: &Side<'_>) -> Result<View> {
             guid: take("guid")?,
             flags: flags.join(" "),
             received: take("date.received.unixtime")?,
+            saved: take("date.saved.unixtime")?,
             modseq: take("modseq")?,
             text: take("text")?.replace("\r\n", "\n"),
         };
@@ -165,7 +168,7 @@ fn message(uid: Uid, guid: &str) -> SaveMessage {
         min_modseq: 0,
         min_pvt_modseq: 0,
         received_date: 1_000_000_000 + i64::from(uid),
-        saved_date: 0,
+        saved_date: 1_200_000_000 + i64::from(uid),
         pop3_uidl: "".into(),
         pop3_order: 0,
     }
@@ -227,6 +230,7 @@ fn dovecot_reads_what_we_save() -> Result<()> {
             "{view:#?}"
         );
         ensure!(view.rows[&11].modseq == "103", "{view:#?}");
+        ensure!(view.rows[&11].saved == "1200000011", "{view:#?}");
         // Expunged and flagged by Dovecot, saved again by us.
         side.doveadm("expunge", &["mailbox", "INBOX", "uid", "7,23"])?;
         side.doveadm(

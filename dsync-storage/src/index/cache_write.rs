@@ -53,7 +53,7 @@ impl LockedIndex<'_> {
     /// Caches something about messages, also new ones; the transaction, which must be appended
     /// under the same lock, tells where. A failure is no more than a warning.
     pub fn cache(&mut self, entries: &[CacheEntry], transaction: &mut Transaction) {
-        if entries.is_empty() {
+        if entries.is_empty() || self.index.in_memory {
             return;
         }
         let path = self.index.files.cache();

@@ -382,6 +382,11 @@ impl LockedIndex<'_> {
         self.index
     }
 
+    /// Opens the cache for the messages in [`Self::state`].
+    pub fn cached(&self) -> Result<Cached> {
+        self.index.cached()
+    }
+
     /// Requests that the storage has not carried out yet.
     pub fn pending(&mut self) -> Result<Vec<PendingChange>> {
         self.index.pending()

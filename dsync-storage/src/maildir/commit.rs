@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 use dsync_proto::types::{Flags, Guid, MailGuid, Uid};
 
 use super::disk::{Disk, INDEX_LOCK_TIMEOUT, Known};
@@ -26,7 +26,7 @@ use super::scan::Dir;
 use super::uidlist;
 use crate::body_file::{BodySize, TmpFile, sync_files};
 use crate::changes::{Changes, log_update, updated};
-use crate::index::{Index, LockedIndex, Message, Origin, Transaction};
+use crate::index::{CacheEntry, Index, LockedIndex, Message, Origin, Transaction};
 use crate::lock::Dotlock;
 use crate::{CommitReport, FlagUpdate, MetadataUpdate, Result, SaveMessage, StorageError};
 
@@ -59,6 +59,8 @@ struct Commit<'a> {
     next: Uid,
     first_recent: Uid,
     touched: BTreeSet<Dir>,
+    /// Saved dates: a file has no room for them.
+    saved_dates: Vec<CacheEntry>,
 }
 
 impl Disk {
@@ -92,6 +94,7 @@ impl Disk {
             transaction: Transaction::new(Origin::DSYNC_FACT),
             report: CommitReport::default(),
             touched: BTreeSet::new(),
+            saved_dates: Vec::new(),
         };
         let first_new = commit.known.uidlist.len();
         let saved = commit
@@ -210,6 +213,8 @@ impl Commit<'_> {
             files.set(position, dir, &name[base.len()..]);
         }
         self.next = uid.saturating_add(1);
+        let saved = u32::try_from(save.message.saved_date).unwrap_or(0);
+        self.remember_date(uid, saved);
         self.transaction.append(uid, flags);
         for keyword in &save.message.keywords {
             self.transaction.add_keyword(keyword, uid..=uid);
@@ -221,6 +226,16 @@ impl Commit<'_> {
             self.first_recent = self.first_recent.max(uid + 1);
         }
         Ok(())
+    }
+
+    fn remember_date(&mut self, uid: Uid, saved_date: u32) {
+        if saved_date != 0 {
+            self.saved_dates.push(CacheEntry {
+                uid,
+                saved_date,
+                guid: BString::default(),
+            });
+        }
     }
 
     /// Base name and extensions. The GUID is the base name where it can be: then it survives even
@@ -344,6 +359,10 @@ impl Commit<'_> {
         locked: &LockedIndex<'_>,
     ) {
         let mut dropped = BTreeSet::new();
+        let cached = match uids.is_empty() {
+            true => None,
+            false => locked.cached().ok(),
+        };
         for uid in uids {
             let Some(position) = self.known.uidlist.position(*uid) else {
                 continue;
@@ -372,6 +391,10 @@ impl Commit<'_> {
             }
             match locked.state().message(*uid) {
                 Some(message) => {
+                    let date = cached
+                        .as_ref()
+                        .and_then(|cached| cached.saved_date(&message));
+                    self.remember_date(new, date.unwrap_or(0));
                     let (flags, keywords) = updated(&message, changed.get(uid));
                     self.transaction.append(new, flags);
                     for keyword in &keywords {
@@ -439,6 +462,7 @@ impl Commit<'_> {
         known.first_new = known.uidlist.len();
         let known_is_empty = known.uidlist.len() == 0;
         let Some(uid_validity) = uid_validity else {
+            locked.cache(&self.saved_dates, &mut self.transaction);
             self.disk.set_mark(known, &mut self.transaction)?;
             return locked.append(&self.transaction);
         };

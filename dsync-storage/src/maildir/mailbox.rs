@@ -312,6 +312,7 @@ impl Mailbox for MaildirMailbox {
         self.writable()?;
         self.snapshot()?;
         let Disk { paths, unique, .. } = self.disk.clone();
+        let changed = self.with_file(source, "stat", |path| Ok(fs::metadata(path)?.ctime()))?;
         let linked = self.with_file(source, "link", |path| {
             save::link(path, &paths.box_dir, &unique, &paths.modes).map_err(|error| {
                 match error.class {
@@ -329,6 +330,8 @@ impl Mailbox for MaildirMailbox {
         let length = fs::metadata(tmp.path()).map_or(0, |metadata| metadata.len());
         let size = size.and_then(|entry| right_size(entry.base, length));
         let mut message = message;
+        // The link has given the file another change time.
+        message.saved_date = self.saved_date(source, changed.unwrap_or(0));
         // An empty value stands for the base name, which the copy does not have.
         if let Some((value, base)) = self.extension(source, b'P') {
             message.pop3_uidl = if value.is_empty() { base } else { value };

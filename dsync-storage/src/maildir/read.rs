@@ -95,7 +95,7 @@ impl MaildirMailbox {
         ))
     }
 
-    fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
+    pub(super) fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
         if self.cached.is_none() {
             self.cached = self.index.cached().ok();
         }

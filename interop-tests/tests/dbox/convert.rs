@@ -1,9 +1,11 @@
 //! Whole accounts go from one format to another, by our client with every kind of server.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use interop_tests::{Side, Version, World};
 
-use crate::view::{agree, resync};
+use crate::view::{View, agree, our_account, resync};
 
 fn fill(side: &Side<'_>) -> Result<()> {
     for (mailbox, count) in [("INBOX", 7), ("Par", 2), ("Par/Kid", 3)] {
@@ -36,6 +38,18 @@ fn edit(side: &Side<'_>, other: &Side<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Facts do not tell when messages were saved.
+fn saved_at_the_same_time(a: &Side<'_>, b: &Side<'_>) -> Result<()> {
+    let dates = |side| -> Result<BTreeMap<String, Vec<String>>> {
+        let dates = |view: View| view.rows.into_values().map(|row| row.saved).collect();
+        let account = our_account(side)?.into_iter();
+        Ok(account.map(|(name, view)| (name, dates(view))).collect())
+    };
+    let (left, right) = (dates(a)?, dates(b)?);
+    ensure!(left == right, "saved dates: {left:?} | {right:?}");
+    Ok(())
+}
+
 /// A full account goes over, edits go both ways, and a further run changes nothing.
 fn converts(
     a: &Side<'_>,
@@ -61,6 +75,7 @@ fn converts(
     fill(a)?;
     sync(&["backup"])?;
     equal("after the backup")?;
+    saved_at_the_same_time(a, b)?;
     edit(a, b)?;
     sync(&["sync"])?;
     equal("after edits on both sides")?;
