@@ -5,8 +5,10 @@
 #[path = "dbox/view.rs"]
 mod view;
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use dsync_proto::types::{Flags, MailGuid, Uid};
@@ -400,5 +402,72 @@ fn a_mailbox_with_children_is_refused() -> Result<()> {
         run.stderr.contains("mbox mailboxes cannot have children"),
         "{run:?}"
     );
+    Ok(())
+}
+
+/// We sync an mbox while Dovecot saves, flags and expunges in it: nothing is lost or doubled.
+#[test]
+fn beside_a_live_mbox() -> Result<()> {
+    const EDITS: u32 = 25;
+    let world = World::new(Version::V23)?;
+    let a = world.side_at("a", "mbox", "")?;
+    let b = world.side_at("b", "sdbox", "")?;
+    a.save("INBOX", b"Subject: first\nMessage-ID: <first@x>\n\nx\n")?;
+    let sync = || a.dsync(&["sync", &b.location()]);
+    sync()?.expect_code(0)?;
+    let done = AtomicBool::new(false);
+    let runs = std::thread::scope(|scope| -> Result<u32> {
+        let editors = [(&a, "a"), (&b, "b")].map(|(side, who)| {
+            scope.spawn(move || -> Result<()> {
+                for number in 0..EDITS {
+                    let text =
+                        format!("Subject: {who}{number}\nMessage-ID: <{who}{number}@x>\n\nx\n");
+                    side.save("INBOX", text.as_bytes())?;
+                    let keyword = format!("\\Flagged {who}{number}");
+                    side.doveadm("flags add", &[&keyword, "mailbox", "INBOX", "uid", "1"])?;
+                }
+                Ok(())
+            })
+        });
+        let done = &done;
+        let syncer = scope.spawn(move || -> Result<u32> {
+            let mut runs = 0;
+            while !done.load(Ordering::Relaxed) {
+                let run = sync()?;
+                ensure!(run.code == 0 || run.code == 2, "{run:?}");
+                runs += 1;
+            }
+            Ok(runs)
+        });
+        let edited = editors.map(std::thread::ScopedJoinHandle::join);
+        done.store(true, Ordering::Relaxed);
+        let runs = syncer.join().ok().context("the syncer panicked")??;
+        for result in edited {
+            result.ok().context("an editor panicked")??;
+        }
+        Ok(runs)
+    })?;
+    ensure!(runs > 3, "only {runs} runs");
+    for _ in 0..2 {
+        sync()?;
+    }
+    sync()?.expect_code(0)?;
+    sides_agree(&a, &b, "in the end")?;
+    let account = agree(&a, "in the end", false)?;
+    let inbox = &account["INBOX"];
+    let subjects: BTreeSet<&str> = inbox
+        .rows
+        .values()
+        .filter_map(|row| row.text.lines().next())
+        .collect();
+    let expected = 2 * EDITS as usize + 1;
+    ensure!(
+        subjects.len() == expected && inbox.rows.len() == expected,
+        "{} messages: {subjects:?}",
+        inbox.rows.len()
+    );
+    let keywords = inbox.rows.values().flat_map(|row| row.flags.split(' '));
+    let keywords: BTreeSet<&str> = keywords.filter(|name| !name.starts_with('\\')).collect();
+    ensure!(keywords.len() >= 2 * EDITS as usize, "{keywords:?}");
     Ok(())
 }
