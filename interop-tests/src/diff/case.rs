@@ -314,40 +314,64 @@ impl<'w> Play<'w> {
 struct References<'w> {
     plain: (Pair<'w>, Outcome),
     /// The same with the state as our client understands it.
-    amended: Option<(Pair<'w>, Outcome)>,
+    client: Option<(Pair<'w>, Outcome)>,
+    /// And as two of ours do.
+    both: Option<(Pair<'w>, Outcome)>,
 }
 
 impl<'w> References<'w> {
     fn run(before: &Pair<'w>, server: &View, mode: Mode, kind: Kind) -> Result<Self> {
         let plain = before.after_run(None, mode, kind, &before.state)?;
+        let [client, both] = [false, true].map(|both_are_ours| {
+            let state = rules::attentive_state(mode, both_are_ours, &before.state, server);
+            Self::amended(before, &plain.1, mode, kind, state)
+        });
+        Ok(Self {
+            plain,
+            client: client?,
+            both: both?,
+        })
+    }
+
+    /// With this state, less what Dovecot complains about; `None` if that is the plain run.
+    fn amended(
+        before: &Pair<'w>,
+        plain: &Outcome,
+        mode: Mode,
+        kind: Kind,
+        mut state: String,
+    ) -> Result<Option<(Pair<'w>, Outcome)>> {
         let mut amended = None;
-        let mut state = rules::attentive_state(mode, &before.state, server);
         if kind == Kind::Stateful && state != before.state {
             amended = Some(before.after_run(None, mode, kind, &state)?);
         }
-        while let Some(fitting) =
-            rules::fitting_state(&state, &amended.as_ref().unwrap_or(&plain).1)
-        {
+        while kind == Kind::Stateful {
+            let last = amended.as_ref().map_or(plain, |(_, outcome)| outcome);
+            let Some(fitting) = rules::fitting_state(&state, last) else {
+                break;
+            };
             let better = before.after_run(None, mode, kind, &fitting)?;
             if let Some((pair, _)) = amended.replace(better) {
                 pair.remove();
             }
             state = fitting;
         }
-        Ok(Self { plain, amended })
+        Ok(amended)
     }
 
     fn of(&self, topology: Topology) -> (&Pair<'w>, &Outcome) {
-        let found = match &self.amended {
-            Some(amended) if topology.client_is_ours() => amended,
-            _ => &self.plain,
+        let amended = match (topology.client_is_ours(), topology.both_are_ours()) {
+            (_, true) => &self.both,
+            (true, false) => &self.client,
+            (false, false) => &None,
         };
-        (&found.0, &found.1)
+        let (pair, outcome) = amended.as_ref().unwrap_or(&self.plain);
+        (pair, outcome)
     }
 
     fn remove(self) {
-        self.plain.0.remove();
-        if let Some((pair, _)) = self.amended {
+        let amended = [self.client, self.both].into_iter().flatten();
+        for (pair, _) in std::iter::once(self.plain).chain(amended) {
             pair.remove();
         }
     }

@@ -83,7 +83,7 @@ impl Comparison<'_, '_> {
                 false => Ok(self.failing_destination()),
             };
         }
-        let with_dovecot = !(self.topology.client_is_ours() && self.topology.server_is_ours());
+        let with_dovecot = !self.topology.both_are_ours();
         let ignores_state =
             self.expected.ignores_state(self.state) || self.outcome.ignores_state(self.state);
         let swaps = self.mode.is_two_way()
@@ -319,9 +319,14 @@ impl Comparison<'_, '_> {
 
 /// Row 8: Dovecot's client skips a mailbox that is as its state says, ours does so only if the
 /// server's UIDVALIDITY and UIDNEXT are, too (or its UIDNEXT is higher, in a destination that
-/// keeps its own mail). This makes Dovecot look at the same mailboxes as
+/// keeps its own mail), and two of ours look at all that are not equal. This makes Dovecot look at the same mailboxes as
 /// ours does: a number of messages that cannot be is used for nothing but that.
-pub(super) fn attentive_state(mode: Mode, state: &str, server: &View) -> String {
+pub(super) fn attentive_state(
+    mode: Mode,
+    both_are_ours: bool,
+    state: &str,
+    server: &View,
+) -> String {
     let Ok(mut states) = state_string::import(state.as_bytes()) else {
         return state.to_owned();
     };
@@ -335,7 +340,8 @@ pub(super) fn attentive_state(mode: Mode, state: &str, server: &View) -> String 
             *value == uid_validity && (uid_next == next || keeps_more)
         };
         let counters = server.counters(&state.mailbox_guid.to_string());
-        if !counters.as_ref().is_some_and(looks_equal) {
+        let looks_at_all = both_are_ours && mode != Mode::SyncOneWay;
+        if looks_at_all || !counters.as_ref().is_some_and(looks_equal) {
             state.last_messages_count = u32::MAX;
             changed = true;
         }

@@ -117,6 +117,10 @@ impl Topology {
         self != Self::DovecotOurs
     }
 
+    pub(super) fn both_are_ours(self) -> bool {
+        self.client_is_ours() && self.server_is_ours()
+    }
+
     pub(super) fn server_is_ours(self) -> bool {
         self != Self::OursDovecot
     }
