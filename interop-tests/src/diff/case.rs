@@ -341,14 +341,17 @@ impl<'w> References<'w> {
         kind: Kind,
         mut state: String,
     ) -> Result<Option<(Pair<'w>, Outcome)>> {
+        if kind != Kind::Stateful {
+            return Ok(None);
+        }
         let mut amended = None;
-        if kind == Kind::Stateful && state != before.state {
+        if state != before.state {
             amended = Some(before.after_run(None, mode, kind, &state)?);
         }
-        while kind == Kind::Stateful {
+        loop {
             let last = amended.as_ref().map_or(plain, |(_, outcome)| outcome);
             let Some(fitting) = rules::fitting_state(&state, last) else {
-                break;
+                return Ok(amended);
             };
             let better = before.after_run(None, mode, kind, &fitting)?;
             if let Some((pair, _)) = amended.replace(better) {
@@ -356,7 +359,6 @@ impl<'w> References<'w> {
             }
             state = fitting;
         }
-        Ok(amended)
     }
 
     fn of(&self, topology: Topology) -> (&Pair<'w>, &Outcome) {
