@@ -169,6 +169,11 @@ impl Imap {
         Ok(answer)
     }
 
+    /// Does a command, however it ends.
+    pub fn command(&mut self, command: &str) -> Result<Answer> {
+        self.send(command.as_bytes())
+    }
+
     /// Does an `APPEND`, which must end with `OK`: `start` is everything before the literal.
     pub fn append(&mut self, start: &str, message: &[u8]) -> Result<Answer> {
         let mut command = format!("APPEND {start} {{{}+}}\r\n", message.len()).into_bytes();

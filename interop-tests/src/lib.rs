@@ -15,6 +15,7 @@ mod facts;
 pub mod imap;
 pub mod listener;
 mod side;
+pub mod soak;
 pub mod sshd;
 mod world;
 

@@ -13,6 +13,7 @@ mod demo;
 mod diff;
 mod manual;
 mod setup;
+mod soak;
 mod test;
 
 use anyhow::Result;
@@ -38,6 +39,8 @@ enum Command {
     Setup,
     /// Writes manual pages and shell completions into packaging/
     Manual,
+    /// Syncs in a loop while IMAP clients and doveadm change both sides; --minutes N
+    Soak(soak::Arguments),
     /// Runs everything that CI runs: format, lints, all tests, the tests against real Dovecot
     Test(test::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }
