@@ -12,6 +12,7 @@ pub mod bench;
 pub mod daemon;
 pub mod diff;
 mod facts;
+pub mod history;
 pub mod imap;
 pub mod listener;
 mod side;

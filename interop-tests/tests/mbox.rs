@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dsync_proto::types::{Flags, MailGuid, Uid};
 use dsync_storage::{FlagUpdate, Mailbox, MetadataUpdate, OpenMode, SaveMessage, Store};
 use dsync_testkit::random::Random;
+use interop_tests::history::{DovecotSteps, NAMES};
 use interop_tests::{Side, Version, World, own_all};
 
 use view::{Account, compare, dovecots_account, our_account, ours};
@@ -94,47 +95,11 @@ fn save(mailbox: &mut dyn Mailbox, what: SaveMessage, number: u32) -> Result<()>
     Ok(())
 }
 
-/// Mailboxes of the random histories; the third is made and deleted now and then.
-const NAMES: [&str; 4] = ["INBOX", "A/B", "Tmp", "Grüße"];
-
-/// One step of a random history by Dovecot; what is not possible just fails.
-fn dovecot_step(side: &Side<'_>, random: &mut Random, number: u32) -> Result<()> {
-    let mut pick = |from: &[&str]| from[random.below(from.len())].to_owned();
-    let (mailbox, other) = (pick(&NAMES), pick(&NAMES));
-    let uids = pick(&["1", "2:4", "3,5", "7:9", "*", "11:20", "6"]);
-    let flags = pick(&[
-        "\\Seen",
-        "\\Flagged \\Answered",
-        "$Label1",
-        "Work \\Draft",
-        "\\Deleted",
-    ]);
-    let query = ["mailbox", &mailbox, "uid", &uids];
-    let text = format!(
-        "Subject: {number}\nMessage-ID: <{number}@dovecot>\n\nhistory {number}\n{}",
-        "line\n".repeat(number as usize % 50)
-    );
-    let (command, arguments): (&str, Vec<&str>) =
-        match pick(&["s", "s", "s", "f", "r", "e", "c", "b", "d"]).as_str() {
-            "s" => ("save", vec!["-m", &mailbox]),
-            "f" => ("flags add", [&[flags.as_str()][..], &query].concat()),
-            "r" => ("flags replace", [&[flags.as_str()][..], &query].concat()),
-            "e" => ("expunge", query.to_vec()),
-            // With itself it would wait for its own lock.
-            "c" if mailbox != other => ("copy", [&[other.as_str()][..], &query].concat()),
-            "c" | "b" => ("mailbox create", vec![&other]),
-            _ => ("mailbox delete", vec!["Tmp"]),
-        };
-    let run = side.doveadm_run(command, &arguments, text.as_bytes())?;
-    // Changing flags in a mailbox that does not exist is an assertion in 2.3.
-    let harmless = ["exist", "not found", "assertion failed: (box->opened)"];
-    ensure!(
-        (run.code == 0 && run.stderr.is_empty())
-            || harmless.iter().any(|text| run.stderr.contains(text)),
-        "{command} {arguments:?}: {run:?}"
-    );
-    Ok(())
-}
+const DOVECOT: DovecotSteps = DovecotSteps {
+    kinds: &["s", "s", "s", "f", "r", "e", "c", "b", "d"],
+    message_ids: true,
+    copies_to_itself: false,
+};
 
 /// One step by us.
 fn our_step(store: &mut dyn Store, random: &mut Random, number: u32) -> Result<()> {
@@ -213,7 +178,9 @@ fn history(side: &Side<'_>, seed: u64, we_write: bool) -> Result<()> {
         } else if we_write && random.below(2) == 0 {
             ours(side, |store| our_step(store, &mut random, number)).with_context(context)?;
         } else {
-            dovecot_step(side, &mut random, number).with_context(context)?;
+            DOVECOT
+                .step(side, &mut random, number)
+                .with_context(context)?;
         }
         if number % 8 == 7 {
             agree(side, &context(), !we_write)?;

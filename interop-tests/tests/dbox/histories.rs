@@ -1,56 +1,20 @@
 //! Random histories, written by Dovecot alone or by both in turn.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use dsync_proto::types::{Flags, Uid};
 use dsync_storage::{FlagUpdate, OpenMode, Store};
 use dsync_testkit::random::Random;
 use interop_tests::Side;
+use interop_tests::history::{DovecotSteps, NAMES};
 
 use crate::view::{agree, ours, resync};
 use crate::{everywhere, message, save};
 
-/// Mailboxes of the random histories; the third is made and deleted now and then.
-const NAMES: [&str; 4] = ["INBOX", "A/B", "Tmp", "Grüße"];
-
-/// One step of a random history by Dovecot; what is not possible just fails.
-fn dovecot_step(side: &Side<'_>, random: &mut Random, number: u32) -> Result<()> {
-    let mut pick = |from: &[&str]| from[random.below(from.len())].to_owned();
-    let (mailbox, other) = (pick(&NAMES), pick(&NAMES));
-    let uids = pick(&["1", "2:4", "3,5", "7:9", "*", "11:20", "6"]);
-    let flags = pick(&[
-        "\\Seen",
-        "\\Flagged \\Answered",
-        "$Label1",
-        "Work \\Draft",
-        "\\Deleted",
-    ]);
-    let query = ["mailbox", &mailbox, "uid", &uids];
-    let text = format!(
-        "Subject: {number}\n\nhistory {number}\n{}",
-        "line\n".repeat(number as usize % 50)
-    );
-    let (command, arguments): (&str, Vec<&str>) =
-        match pick(&["s", "s", "s", "f", "r", "e", "c", "m", "b", "p", "d"]).as_str() {
-            "s" => ("save", vec!["-m", &mailbox]),
-            "f" => ("flags add", [&[flags.as_str()][..], &query].concat()),
-            "r" => ("flags replace", [&[flags.as_str()][..], &query].concat()),
-            "e" => ("expunge", query.to_vec()),
-            "c" => ("copy", [&[other.as_str()][..], &query].concat()),
-            "m" => ("move", [&[other.as_str()][..], &query].concat()),
-            "b" => ("mailbox create", vec![&other]),
-            "p" => ("purge", Vec::new()),
-            _ => ("mailbox delete", vec!["Tmp"]),
-        };
-    let run = side.doveadm_run(command, &arguments, text.as_bytes())?;
-    // Changing flags in a mailbox that does not exist is an assertion in 2.3.
-    let harmless = ["exist", "not found", "assertion failed: (box->opened)"];
-    ensure!(
-        (run.code == 0 && run.stderr.is_empty())
-            || harmless.iter().any(|text| run.stderr.contains(text)),
-        "{command} {arguments:?}: {run:?}"
-    );
-    Ok(())
-}
+const DOVECOT: DovecotSteps = DovecotSteps {
+    kinds: &["s", "s", "s", "f", "r", "e", "c", "m", "b", "p", "d"],
+    message_ids: false,
+    copies_to_itself: true,
+};
 
 /// One step by us.
 fn our_step(store: &mut dyn Store, random: &mut Random, number: u32) -> Result<()> {
@@ -110,7 +74,7 @@ fn history(side: &Side<'_>, seed: u64, we_write: bool) -> Result<()> {
             ours(side, |store| our_step(store, &mut random, number))
                 .with_context(|| format!("seed {seed}, step {number}"))?;
         } else {
-            dovecot_step(side, &mut random, number)?;
+            DOVECOT.step(side, &mut random, number)?;
         }
         if number % 10 == 9 {
             agree(side, &format!("seed {seed}, step {number}"))?;
