@@ -10,11 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dsync_storage::location::{Location, Variables};
+use dsync_storage::{Namespace, Store, StoreSettings, open_store};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::imap::Imap;
-use crate::world::TIME_LIMIT;
+use crate::world::{TIME_LIMIT, own_all};
 use crate::{Facts, Version, World};
 
 /// What a command printed and how it ended.
@@ -328,6 +330,26 @@ impl<'w> Side<'w> {
         process.args(self.our_options());
         process.args(arguments);
         Ok(process)
+    }
+
+    /// Works with the store in this process, then hands everything it made to the mail user.
+    pub fn with_store<T>(&self, work: impl FnOnce(&mut dyn Store) -> Result<T>) -> Result<T> {
+        // As we see it, from outside of the world.
+        let (inside, outside) = (self.home(), self.outside(""));
+        let (inside, outside) = (inside.display().to_string(), outside.display().to_string());
+        let text = self
+            .location()
+            .replace(&inside, outside.trim_end_matches('/'));
+        let location = Location::parse(&text, &Variables::default())?;
+        let settings = StoreSettings {
+            attribute_dict: Some(self.outside("dovecot-attributes")),
+            ..StoreSettings::default()
+        };
+        let mut store = open_store(&location, Namespace::default(), &settings)?;
+        let result = work(store.as_mut())?;
+        drop(store);
+        own_all(&self.outside(""))?;
+        Ok(result)
     }
 
     /// Runs `doveadm sync` or `doveadm backup` for this account.

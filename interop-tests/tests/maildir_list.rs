@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use dsync_proto::types::Guid;
-use dsync_storage::location::{Location, Variables};
-use dsync_storage::{Created, MailboxLogKind, Namespace, Store, StoreSettings, open_store};
-use interop_tests::{Side, Version, World, own_all};
+use dsync_storage::{Created, MailboxLogKind};
+use interop_tests::{Side, Version, World};
 
 /// Every layout, with and without separate directories. `HOME` is replaced.
 const LOCATIONS: [&str; 9] = [
@@ -52,19 +51,6 @@ fn use_slashes(world: &World, name: &str) -> Result<()> {
     world.write(&file, &config)
 }
 
-/// Works with our store on an account, and hands everything it made to the mail user.
-fn ours<T>(side: &Side<'_>, work: impl FnOnce(&mut dyn Store) -> Result<T>) -> Result<T> {
-    let location = Location::parse(&side.location(), &Variables::default())?;
-    let settings = StoreSettings {
-        attribute_dict: Some(side.outside("dovecot-attributes")),
-        ..StoreSettings::default()
-    };
-    let mut store = open_store(&location, Namespace::default(), &settings)?;
-    let result = work(store.as_mut())?;
-    own_all(&side.outside(""))?;
-    Ok(result)
-}
-
 /// GUID and UIDVALIDITY of all mailboxes.
 type Identities = BTreeMap<String, (String, String)>;
 
@@ -80,7 +66,7 @@ fn dovecots_view(side: &Side<'_>) -> Result<Identities> {
 }
 
 fn our_view(side: &Side<'_>) -> Result<Identities> {
-    ours(side, |store| {
+    side.with_store(|store| {
         let mut view = Identities::new();
         for entry in store.list()?.into_iter().filter(|entry| entry.selectable) {
             let identity = store.identity(&entry.name)?;
@@ -102,13 +88,11 @@ fn dovecots_list(side: &Side<'_>, options: &[&str]) -> Result<Vec<String>> {
 }
 
 fn our_list(side: &Side<'_>) -> Result<Vec<String>> {
-    ours(side, |store| {
-        Ok(store.list()?.into_iter().map(|entry| entry.name).collect())
-    })
+    side.with_store(|store| Ok(store.list()?.into_iter().map(|entry| entry.name).collect()))
 }
 
 fn sorted_subscriptions(side: &Side<'_>) -> Result<Vec<String>> {
-    ours(side, |store| {
+    side.with_store(|store| {
         let mut names = store.subscriptions()?;
         names.sort();
         Ok(names)
@@ -131,7 +115,7 @@ fn guid(number: usize) -> Guid {
 #[test]
 fn dovecot_sees_what_we_make() -> Result<()> {
     everywhere(|side| {
-        ours(side, |store| {
+        side.with_store(|store| {
             for (number, name) in ["INBOX"].iter().chain(&NAMES).enumerate() {
                 let uid_validity = 1_000_000 + u32::try_from(number)?;
                 let created = store.create_mailbox(name, Some(guid(number)), Some(uid_validity))?;
@@ -154,7 +138,7 @@ fn dovecot_sees_what_we_make() -> Result<()> {
         // The mailboxes work.
         side.save("Ünï/ké", b"Subject: x\n\nx\n")?;
 
-        ours(side, |store| {
+        side.with_store(|store| {
             store.rename("Work", "Neu/Werk")?;
             store.delete_mailbox(guid(5))?;
             for name in ["Neu/Werk", "Ünï/ké", "nirgends", "INBOX"] {
@@ -195,7 +179,7 @@ fn we_see_what_dovecot_makes() -> Result<()> {
         side.doveadm("mailbox delete", &["Ünï/ké"])?;
         expect_same_view(side, "after changes")?;
         ensure!(our_list(side)? == dovecots_list(side, &["*"])?);
-        ours(side, |store| {
+        side.with_store(|store| {
             let kinds: Vec<_> = store
                 .mailbox_log()?
                 .iter()
@@ -226,7 +210,7 @@ fn we_see_what_dovecot_makes() -> Result<()> {
 fn our_log_records_are_dovecots() -> Result<()> {
     let world = World::new(Version::V23)?;
     let side = world.side("u")?;
-    ours(&side, |store| {
+    side.with_store(|store| {
         store.create_mailbox("Par", Some(guid(1)), None)?;
         store.create_mailbox("Gone", Some(guid(2)), None)?;
         store.rename("Par", "New/Par2")?;
@@ -263,7 +247,7 @@ fn dovecot_sees_new_identities_of_mailboxes_that_it_knows() -> Result<()> {
         let before = expect_same_view(side, "before")?;
         let id = |name: &str| Guid::from_hex(before[name].0.as_bytes()).context("no GUID");
         let [inbox, replaced, moved] = [id("INBOX")?, id("Replaced")?, id("Moved")?];
-        ours(side, |store| {
+        side.with_store(|store| {
             store.delete_mailbox(replaced)?;
             store.create_mailbox("Replaced", Some(guid(1)), Some(77))?;
             store.set_guid("Renumbered", guid(2))?;

@@ -8,11 +8,7 @@ use std::io::Read;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dsync_proto::types::{Flags, MailGuid, Uid};
-use dsync_storage::location::{Location, Variables};
-use dsync_storage::{
-    FlagUpdate, LoggedKind, Mailbox, MetadataUpdate, Namespace, OpenMode, SaveMessage,
-    StoreSettings, open_store,
-};
+use dsync_storage::{FlagUpdate, LoggedKind, Mailbox, MetadataUpdate, OpenMode, SaveMessage};
 use interop_tests::{Side, Version, World, own_all};
 
 const LOCATIONS: [&str; 2] = ["", ":LAYOUT=fs:INDEX=HOME/index:CONTROL=HOME/control"];
@@ -47,16 +43,12 @@ fn everywhere(check: impl Fn(&Side<'_>) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Works with a mailbox, then hands everything it made to the mail user.
+/// Works with INBOX.
 fn ours<T>(side: &Side<'_>, work: impl FnOnce(&mut dyn Mailbox) -> Result<T>) -> Result<T> {
-    let location = Location::parse(&side.location(), &Variables::default())?;
-    let mut store = open_store(&location, Namespace::default(), &StoreSettings::default())?;
-    store.create_mailbox("INBOX", None, None)?;
-    let mut mailbox = store.open("INBOX", OpenMode::Write)?;
-    let result = work(mailbox.as_mut())?;
-    drop(mailbox);
-    own_all(&side.outside(""))?;
-    Ok(result)
+    side.with_store(|store| {
+        store.create_mailbox("INBOX", None, None)?;
+        work(store.open("INBOX", OpenMode::Write)?.as_mut())
+    })
 }
 
 fn our_view(side: &Side<'_>) -> Result<View> {

@@ -17,7 +17,7 @@ use dsync_testkit::random::Random;
 use interop_tests::history::{DovecotSteps, NAMES};
 use interop_tests::{Side, Version, World, own_all};
 
-use view::{Account, compare, dovecots_account, our_account, ours};
+use view::{Account, compare, dovecots_account, our_account};
 
 /// What an mbox keeps of a message. GUIDs that came from elsewhere are known to us only, and what
 /// has no saved date was saved at whatever time somebody asks Dovecot.
@@ -176,7 +176,8 @@ fn history(side: &Side<'_>, seed: u64, we_write: bool) -> Result<()> {
         if number % 7 == 6 {
             deliver(side, number)?;
         } else if we_write && random.below(2) == 0 {
-            ours(side, |store| our_step(store, &mut random, number)).with_context(context)?;
+            side.with_store(|store| our_step(store, &mut random, number))
+                .with_context(context)?;
         } else {
             DOVECOT
                 .step(side, &mut random, number)

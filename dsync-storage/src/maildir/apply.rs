@@ -176,7 +176,7 @@ impl Disk {
 
     /// A file is not where it was: a program that does not take the lock has renamed or removed
     /// it. All are looked up again, so that many such files cost one look and not one each.
-    fn look_again(&self, known: &mut Known) -> Result<()> {
+    pub(super) fn look_again(&self, known: &mut Known) -> Result<()> {
         let scan = Scan::read(&self.paths.box_dir, || Ok(()))?;
         known.files = Some(match_files(&known.uidlist, &scan).files);
         Ok(())
@@ -185,7 +185,7 @@ impl Disk {
 
 impl Known {
     /// Where the file of a record is, and its base name.
-    fn file(&self, position: usize) -> Option<(FileRef<'_>, &[u8])> {
+    pub(super) fn file(&self, position: usize) -> Option<(FileRef<'_>, &[u8])> {
         let file = self.files.as_ref()?.get(position)?;
         Some((file, self.uidlist.get(position)?.base))
     }

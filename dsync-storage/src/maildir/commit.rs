@@ -25,7 +25,7 @@ use super::journal::Planned;
 use super::scan::Dir;
 use super::uidlist;
 use crate::body_file::{BodySize, TmpFile, sync_files};
-use crate::changes::{Changes, log_update, updated};
+use crate::changes::{Changes, log_update};
 use crate::index::{CacheEntry, Index, LockedIndex, Message, Origin, Transaction};
 use crate::lock::Dotlock;
 use crate::{CommitReport, FlagUpdate, MetadataUpdate, Result, SaveMessage, StorageError};
@@ -84,6 +84,9 @@ impl Disk {
         if !is_current {
             self.synchronise_locked(known, &mut lock, &mut locked)?;
         }
+        pending.saves.sort_by_key(|save| save.message.uid);
+        let again = self.reassign(known, &locked, &mut pending.changes)?;
+        pending.saves.extend(again);
         let header = locked.state().header();
         let mut commit = Commit {
             next: known.uidlist.next_uid().max(header.next_uid()),
@@ -107,7 +110,6 @@ impl Disk {
         // From the first expunge on nothing is taken back: it may be the old place of a message
         // that has moved. The next sync tells the index what was done.
         commit.expunge(&pending.changes.expunges)?;
-        commit.reassign(&pending.changes.reassign, &pending.changes.flags, &locked);
         commit.metadata(&pending.changes.metadata, &locked);
         let now = self.settings.clock.seconds();
         pending.changes.log_attributes(&mut commit.transaction, now);
@@ -124,7 +126,6 @@ impl Commit<'_> {
         if saves.is_empty() {
             return Ok(());
         }
-        saves.sort_by_key(|save| save.message.uid);
         let mut letters = Vec::with_capacity(saves.len());
         for save in saves.iter() {
             let found = save
@@ -178,7 +179,7 @@ impl Commit<'_> {
     ) -> Result<()> {
         let message = &save.message;
         let uid = message.uid.max(self.next);
-        if uid != message.uid {
+        if message.uid > 0 && uid != message.uid {
             self.report.moved.push((message.uid, uid));
         }
         let flags = message.flags & Flags::USER;
@@ -245,7 +246,8 @@ impl Commit<'_> {
         let mut extensions = Vec::new();
         let guid = storable_guid(&message.guid);
         let size = save.size.unwrap_or_default();
-        let usable = filename::is_usable_base(&guid, size.physical, size.virtual_size)
+        let usable = message.uid > 0
+            && filename::is_usable_base(&guid, size.physical, size.virtual_size)
             && !self.known.is_base_taken(&guid);
         let base = if usable {
             guid
@@ -334,85 +336,10 @@ impl Commit<'_> {
             self.transaction.expunge(*uid, guid);
             dropped.insert(position);
         }
-        self.drop_records(&dropped);
-        Ok(())
-    }
-
-    fn drop_records(&mut self, dropped: &BTreeSet<usize>) {
-        if dropped.is_empty() {
-            return;
-        }
-        self.known
-            .uidlist
-            .retain(|position| !dropped.contains(&position));
-        if let Some(files) = &mut self.known.files {
-            files.retain(|position| !dropped.contains(&position));
-        }
-        // Their names stay taken as long as the file has them.
-    }
-
-    /// 20 d: one rename of the UID list is all that happens on disk.
-    fn reassign(
-        &mut self,
-        uids: &[Uid],
-        changed: &BTreeMap<Uid, FlagUpdate>,
-        locked: &LockedIndex<'_>,
-    ) {
-        let mut dropped = BTreeSet::new();
-        let cached = match uids.is_empty() {
-            true => None,
-            false => locked.cached().ok(),
-        };
-        for uid in uids {
-            let Some(position) = self.known.uidlist.position(*uid) else {
-                continue;
-            };
-            let Some(entry) = self.known.uidlist.get(position) else {
-                continue;
-            };
-            let (extensions, base) = (entry.extensions.to_vec(), entry.base.to_vec());
-            let guid = entry.short_guid();
-            let file = self
-                .known
-                .files
-                .as_ref()
-                .and_then(|files| files.get(position));
-            let Some((dir, info)) = file.map(|file| (file.dir, file.info.to_vec())) else {
-                continue;
-            };
-            let new = self.next;
-            if dropped.contains(&position) || !self.known.uidlist.push(new, &extensions, &base) {
-                continue;
-            }
-            self.next = new.saturating_add(1);
-            let at = self.known.uidlist.len() - 1;
-            if let Some(files) = &mut self.known.files {
-                files.set(at, dir, &info);
-            }
-            match locked.state().message(*uid) {
-                Some(message) => {
-                    let date = cached
-                        .as_ref()
-                        .and_then(|cached| cached.saved_date(&message));
-                    self.remember_date(new, date.unwrap_or(0));
-                    let (flags, keywords) = updated(&message, changed.get(uid));
-                    self.transaction.append(new, flags);
-                    for keyword in &keywords {
-                        self.transaction.add_keyword(keyword, new..=new);
-                    }
-                }
-                None => {
-                    self.disk
-                        .append_message(self.known, at, &mut self.transaction);
-                }
-            }
-            self.transaction.expunge(*uid, guid);
-            dropped.insert(position);
-        }
         if !dropped.is_empty() {
-            self.drop_records(&dropped);
-            self.known.uidlist.rewrite = true;
+            self.known.retain(|position| !dropped.contains(&position));
         }
+        Ok(())
     }
 
     fn metadata(&mut self, update: &MetadataUpdate, locked: &LockedIndex<'_>) {

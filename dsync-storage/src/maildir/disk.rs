@@ -45,6 +45,8 @@ pub(crate) struct Known {
     pub(crate) files: Option<Files>,
     /// Hashes of base names that are taken. A false hit does no harm.
     bases: Option<HashSet<u64>>,
+    /// The same of messages that have gone: their records may still be in the file.
+    gone_bases: HashSet<u64>,
     /// When the directories were read for [`Known::files`].
     pub(crate) scanned: Option<SystemTime>,
     /// Records from this position on are not in the file yet.
@@ -63,9 +65,11 @@ impl Known {
     /// Whether a base name is, or may be, taken.
     pub(crate) fn is_base_taken(&mut self, base: &[u8]) -> bool {
         let uidlist = &self.uidlist;
-        self.bases
-            .get_or_insert_with(|| uidlist.iter().map(|entry| hash_of(entry.base)).collect())
-            .contains(&hash_of(base))
+        let hash = hash_of(base);
+        let bases = self
+            .bases
+            .get_or_insert_with(|| uidlist.iter().map(|entry| hash_of(entry.base)).collect());
+        bases.contains(&hash) || self.gone_bases.contains(&hash)
     }
 
     /// Notes that a base name is taken, also one without record.
@@ -75,9 +79,18 @@ impl Known {
         }
     }
 
-    /// Forgets which names are taken, after records were read anew.
-    pub(crate) fn forget_bases(&mut self) {
-        self.bases = None;
+    /// Drops records of messages that have gone, those for which `keep` is not set. Their names
+    /// stay taken: two records with one name are damage to Dovecot (`spec/maildir.md` 20 R8).
+    pub(crate) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        for position in (0..self.uidlist.len()).filter(|position| !keep(*position)) {
+            if let Some(entry) = self.uidlist.get(position) {
+                self.gone_bases.insert(hash_of(entry.base));
+            }
+        }
+        self.uidlist.retain(&keep);
+        if let Some(files) = &mut self.files {
+            files.retain(&keep);
+        }
     }
 }
 
@@ -120,7 +133,8 @@ impl Disk {
         }
         known.uidlist_stamp = stamp;
         known.files = None;
-        known.forget_bases();
+        known.bases = None;
+        known.gone_bases.clear();
         Ok(())
     }
 

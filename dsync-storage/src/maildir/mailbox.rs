@@ -1,7 +1,6 @@
 //! An open Maildir mailbox.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +10,8 @@ use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
 use super::commit::{Pending, PendingSave};
 use super::disk::{Disk, Known};
-use super::filename;
 use super::save::{self, BodyWriter};
 use crate::attribute_dict::AttributeDict;
-use crate::body_file::BodySize;
 use crate::folders::MailboxPaths;
 use crate::index::{Cached, Index, IndexSettings, cache_fields};
 use crate::lock::FileLock;
@@ -311,37 +308,12 @@ impl Mailbox for MaildirMailbox {
     fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool> {
         self.writable()?;
         self.snapshot()?;
-        let Disk { paths, unique, .. } = self.disk.clone();
-        let changed = self.with_file(source, "stat", |path| Ok(fs::metadata(path)?.ctime()))?;
-        let linked = self.with_file(source, "link", |path| {
-            save::link(path, &paths.box_dir, &unique, &paths.modes).map_err(|error| {
-                match error.class {
-                    MailErrorClass::NotFound => io::ErrorKind::NotFound.into(),
-                    _ => io::Error::other(error.message),
-                }
-            })
-        })?;
-        let Some(tmp) = linked else { return Ok(false) };
-        let size = self
-            .known
-            .uidlist
-            .position(source)
-            .and_then(|at| self.known.uidlist.get(at));
-        let length = fs::metadata(tmp.path()).map_or(0, |metadata| metadata.len());
-        let size = size.and_then(|entry| right_size(entry.base, length));
-        let mut message = message;
-        // The link has given the file another change time.
-        message.saved_date = self.saved_date(source, changed.unwrap_or(0));
-        // An empty value stands for the base name, which the copy does not have.
-        if let Some((value, base)) = self.extension(source, b'P') {
-            message.pop3_uidl = if value.is_empty() { base } else { value };
-        }
-        self.pending.saves.push(PendingSave {
-            tmp,
-            size,
-            source,
-            message,
-        });
+        let copy = self.disk.copy(&mut self.known, source, message)?;
+        let Some((mut copy, changed)) = copy else {
+            return Ok(false);
+        };
+        copy.message.saved_date = self.saved_date(source, changed);
+        self.pending.saves.push(copy);
         Ok(true)
     }
 
@@ -405,19 +377,6 @@ impl Mailbox for MaildirMailbox {
         }
         result
     }
-}
-
-/// The sizes in a file name, unless they cannot be right. With a wrong one Dovecot cannot read the
-/// message or shows only a part of it; without them it counts by itself (`spec/maildir.md` 9).
-fn right_size(base: &[u8], length: u64) -> Option<BodySize> {
-    let sizes = filename::sizes(base);
-    let (physical, virtual_size) = (sizes.physical?, sizes.virtual_size?);
-    let is_possible =
-        physical == length && (physical..=physical.saturating_mul(2)).contains(&virtual_size);
-    is_possible.then_some(BodySize {
-        physical,
-        virtual_size,
-    })
 }
 
 fn no_save() -> StorageError {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod commit;
+mod copy;
 mod create;
 mod delete;
 mod disk;

@@ -3,15 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bstr::{BString, ByteSlice};
 use dsync_proto::types::{MailErrorClass, Uid};
 
+use super::copy;
+use super::disk::{Disk, Known};
 use super::filename;
-use super::files::match_files;
 use super::mailbox::MaildirMailbox;
-use super::scan::Scan;
 use crate::{OpenMessage, Result, StorageError};
 
 /// How often a file may be renamed between looking for it and opening it.
@@ -32,80 +32,31 @@ impl MaildirMailbox {
             return Ok(None);
         };
         self.refuse_compressed(uid, &file, metadata.len())?;
-        let pop3_uidl = match self.extension(uid, b'P') {
-            // An empty value stands for the file's base name.
-            Some((value, base)) if value.is_empty() => base,
-            Some((value, _)) => value,
-            None => BString::default(),
-        };
-        let pop3_order = self
-            .extension(uid, b'O')
-            .and_then(|(value, _)| value.to_str().ok()?.parse().ok());
+        let (pop3_uidl, pop3_order) = self.known.pop3(uid);
         Ok(Some(OpenMessage {
             received_date: metadata.mtime(),
             saved_date: self.saved_date(uid, metadata.ctime()),
             pop3_uidl,
-            pop3_order: pop3_order.unwrap_or(0),
+            pop3_order,
             body: Box::new(file),
         }))
     }
 
-    /// Reads the directories without lock, for looking messages up.
-    fn scan_files(&mut self) -> Result<()> {
-        let scan = Scan::read(&self.disk.paths.box_dir, || Ok(()))?;
-        self.known.files = Some(match_files(&self.known.uidlist, &scan).files);
-        Ok(())
-    }
-
-    /// Path of a message file as it was last seen.
-    fn path_of(&self, uid: Uid) -> Option<PathBuf> {
-        let position = self.known.uidlist.position(uid)?;
-        let entry = self.known.uidlist.get(position)?;
-        let file = self.known.files.as_ref()?.get(position)?;
-        Some(self.disk.message(file.dir, entry.base, file.info))
-    }
-
-    /// Does something with the file of a message; a program that changes flags renames it, so
-    /// that it must be looked for again. `None` if it is gone.
+    /// Does something with the file of a message, see [`Disk::with_file`].
     pub(super) fn with_file<T>(
         &mut self,
         uid: Uid,
         what: &str,
         action: impl Fn(&Path) -> io::Result<T>,
     ) -> Result<Option<T>> {
-        if self.known.files.is_none() {
-            self.scan_files()?;
-        }
-        for _ in 0..OPEN_ATTEMPTS {
-            let Some(path) = self.path_of(uid) else {
-                return Ok(None);
-            };
-            match action(&path) {
-                Ok(value) => return Ok(Some(value)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan_files()?,
-                Err(error) => return Err(StorageError::io(what, &path, &error)),
-            }
-        }
-        Err(StorageError::new(
-            MailErrorClass::Temporary,
-            format!(
-                "message UID={uid} of {} is renamed all the time",
-                self.disk.paths.name
-            ),
-        ))
+        self.disk.with_file(&mut self.known, uid, what, action)
     }
 
     pub(super) fn saved_date(&mut self, uid: Uid, changed: i64) -> i64 {
         if self.cached.is_none() {
             self.cached = self.index.cached().ok();
         }
-        let message = self.index.state().message(uid);
-        let cached = self
-            .cached
-            .as_ref()
-            .zip(message)
-            .and_then(|(cached, message)| cached.saved_date(&message));
-        cached.map_or(changed, i64::from)
+        copy::saved_date(self.cached.as_ref(), self.index.state(), uid, changed)
     }
 
     /// A compressed file must not be passed on as if it were the message. `S=` in its name is the
@@ -132,11 +83,62 @@ impl MaildirMailbox {
             ),
         ))
     }
+}
 
-    pub(super) fn extension(&self, uid: Uid, key: u8) -> Option<(BString, BString)> {
-        let position = self.known.uidlist.position(uid)?;
-        let entry = self.known.uidlist.get(position)?;
-        Some((entry.extension(key)?.into(), entry.base.into()))
+impl Disk {
+    /// Does something with the file of a message; a program that changes flags renames it, so
+    /// that it must be looked for again. `None` if it is gone.
+    pub(super) fn with_file<T>(
+        &self,
+        known: &mut Known,
+        uid: Uid,
+        what: &str,
+        action: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<Option<T>> {
+        if known.files.is_none() {
+            self.look_again(known)?;
+        }
+        for _ in 0..OPEN_ATTEMPTS {
+            let position = known.uidlist.position(uid);
+            let Some((file, base)) = position.and_then(|position| known.file(position)) else {
+                return Ok(None);
+            };
+            let path = self.message(file.dir, base, file.info);
+            match action(&path) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.look_again(known)?,
+                Err(error) => return Err(StorageError::io(what, &path, &error)),
+            }
+        }
+        Err(StorageError::new(
+            MailErrorClass::Temporary,
+            format!(
+                "message UID={uid} of {} is renamed all the time",
+                self.paths.name
+            ),
+        ))
+    }
+}
+
+impl Known {
+    /// POP3 UIDL and order of a message; empty and 0 for none.
+    pub(super) fn pop3(&self, uid: Uid) -> (BString, u32) {
+        let entry = self
+            .uidlist
+            .position(uid)
+            .and_then(|at| self.uidlist.get(at));
+        let Some(entry) = entry else {
+            return (BString::default(), 0);
+        };
+        let uidl = match entry.extension(b'P') {
+            // An empty value stands for the file's base name.
+            Some(b"") => entry.base,
+            uidl => uidl.unwrap_or_default(),
+        };
+        let order = entry
+            .extension(b'O')
+            .and_then(|order| order.to_str().ok()?.parse().ok());
+        (uidl.into(), order.unwrap_or(0))
     }
 }
 

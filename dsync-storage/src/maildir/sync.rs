@@ -271,21 +271,19 @@ impl Disk {
             matched = match_files(&known.uidlist, &scan);
             matched.files.fill_from(&earlier);
         }
-        let mut files = matched.files;
         known.gone.clear();
-        for position in 0..known.uidlist.len() {
-            if files.get(position).is_none()
-                && let Some(entry) = known.uidlist.get(position)
-            {
+        let before = known.uidlist.len();
+        let keep: Vec<bool> = (0..before)
+            .map(|at| matched.files.get(at).is_some())
+            .collect();
+        for position in (0..before).filter(|at| !keep[*at]) {
+            if let Some(entry) = known.uidlist.get(position) {
                 known.gone.push((entry.uid, entry.short_guid()));
             }
         }
-        let before = known.uidlist.len();
-        let keep: Vec<bool> = (0..before).map(|at| files.get(at).is_some()).collect();
-        known.uidlist.retain(|position| keep[position]);
-        files.retain(|position| keep.get(position).copied().unwrap_or(false));
-        if known.uidlist.len() != before {
-            known.forget_bases();
+        known.files = Some(matched.files);
+        if !known.gone.is_empty() {
+            known.retain(|at| keep.get(at).copied().unwrap_or(false));
         }
         known.first_new = known.uidlist.len();
         let mut unknown = matched.unknown;
@@ -302,11 +300,12 @@ impl Disk {
             let base = filename::base(name);
             if known.uidlist.push(next, b"", base) {
                 known.take_base(base);
-                files.set(known.uidlist.len() - 1, dir, &name[base.len()..]);
+                if let Some(files) = &mut known.files {
+                    files.set(known.uidlist.len() - 1, dir, &name[base.len()..]);
+                }
                 next += 1;
             }
         }
-        known.files = Some(files);
         Ok(())
     }
 
@@ -426,13 +425,9 @@ impl Disk {
         let dropped_new = (known.first_new..known.uidlist.len())
             .filter(|at| drop(*at))
             .count();
-        known.uidlist.retain(|position| !drop(position));
-        if let Some(files) = &mut known.files {
-            files.retain(|position| !drop(position));
-        }
+        known.retain(|position| !drop(position));
         known.uidlist.rewrite |= !reappeared.is_empty();
         known.first_new = known.uidlist.len() - (new - dropped_new);
-        known.forget_bases();
     }
 
     /// Notes in the index which state of the files it knows.

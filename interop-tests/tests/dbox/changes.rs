@@ -5,13 +5,13 @@ use dsync_proto::types::Flags;
 use dsync_storage::{FlagUpdate, MetadataUpdate, OpenMode};
 use interop_tests::{Side, Version, World};
 
-use crate::view::{agree, compare, ours, resync};
+use crate::view::{agree, compare, resync};
 use crate::{everywhere, in_inbox, message, save, save_ten};
 
 #[test]
 fn dovecot_reads_what_we_make() -> Result<()> {
     everywhere(|side| {
-        ours(side, |store| {
+        side.with_store(|store| {
             store.create_mailbox("Par/Kid", None, Some(77))?;
             store.create_mailbox("Par", None, None)?;
             store.create_directory("Only/Folders")?;
@@ -121,7 +121,7 @@ fn dovecot_sees_our_changes() -> Result<()> {
 fn mailboxes_come_and_go() -> Result<()> {
     everywhere(|side| {
         in_inbox(side, save_ten)?;
-        ours(side, |store| {
+        side.with_store(|store| {
             for name in ["P", "P/K", "Q"] {
                 store.create_mailbox(name, None, None)?;
                 save_ten(store.open(name, OpenMode::Write)?.as_mut())?;
@@ -130,7 +130,7 @@ fn mailboxes_come_and_go() -> Result<()> {
         })?;
         agree(side, "before")?;
         side.doveadm("mailbox delete", &["Q"])?;
-        let removed = ours(side, |store| {
+        let removed = side.with_store(|store| {
             store.rename("P", "New/Place")?;
             let guid = store.identity("New/Place/K")?.guid;
             store.delete_mailbox(guid)?;
@@ -147,7 +147,7 @@ fn mailboxes_come_and_go() -> Result<()> {
             "{names:?}"
         );
         ensure!(account["New/Place"].rows.len() == 11);
-        let log = ours(side, |store| Ok(store.mailbox_log()?))?;
+        let log = side.with_store(|store| Ok(store.mailbox_log()?))?;
         ensure!(log.iter().any(|record| record.id == removed), "{log:?}");
         side.doveadm("mailbox rename", &["New/Place", "P"])?;
         ensure!(agree(side, "in the end")?["P"].rows.len() == 11);

@@ -7,7 +7,7 @@ use dsync_testkit::random::Random;
 use interop_tests::Side;
 use interop_tests::history::{DovecotSteps, NAMES};
 
-use crate::view::{agree, ours, resync};
+use crate::view::{agree, resync};
 use crate::{everywhere, message, save};
 
 const DOVECOT: DovecotSteps = DovecotSteps {
@@ -71,7 +71,7 @@ fn history(side: &Side<'_>, seed: u64, we_write: bool) -> Result<()> {
     let mut random = Random::new(seed);
     for number in 0..60 {
         if we_write && random.below(2) == 0 {
-            ours(side, |store| our_step(store, &mut random, number))
+            side.with_store(|store| our_step(store, &mut random, number))
                 .with_context(|| format!("seed {seed}, step {number}"))?;
         } else {
             DOVECOT.step(side, &mut random, number)?;

@@ -12,7 +12,7 @@ use interop_tests::{Side, Version, World};
 use serde::Deserialize;
 
 use crate::message;
-use crate::view::{agree, ours, resync};
+use crate::view::{agree, resync};
 
 const ROUNDS: u32 = 40;
 /// Messages that arrive on each side between two kills.
@@ -98,8 +98,8 @@ fn survive(from: &str, to: &str, local: bool) -> Result<()> {
         if round % COMPLETE == 0 {
             command(&a, &b, local)?.status()?;
         }
-        ours(&a, |store| change(store, round, "a"))?;
-        ours(&b, |store| change(store, round, "b"))?;
+        a.with_store(|store| change(store, round, "a"))?;
+        b.with_store(|store| change(store, round, "b"))?;
         let mut child = command(&a, &b, local)?.spawn()?;
         sleep(Duration::from_micros(u64::from(round * 7919 % 40) * 1500));
         killed += u32::from(child.try_wait()?.is_none());

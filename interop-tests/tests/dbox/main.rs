@@ -13,8 +13,6 @@ use dsync_proto::types::{Flags, MailGuid, Uid};
 use dsync_storage::{Mailbox, OpenMode, SaveMessage};
 use interop_tests::{Side, Version, World};
 
-use view::ours;
-
 const LOCATIONS: [(&str, &str); 4] = [
     ("mdbox", ""),
     ("mdbox", ":INDEX=HOME/index:CONTROL=HOME/control"),
@@ -96,7 +94,7 @@ pub(crate) fn in_inbox<T>(
     side: &Side<'_>,
     work: impl FnOnce(&mut dyn Mailbox) -> Result<T>,
 ) -> Result<T> {
-    ours(side, |store| {
+    side.with_store(|store| {
         store.create_mailbox("INBOX", None, None)?;
         let mut mailbox = store.open("INBOX", OpenMode::Write)?;
         work(mailbox.as_mut())

@@ -5,9 +5,8 @@ use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 use dsync_proto::types::{Flags, Uid};
-use dsync_storage::location::{Location, Variables};
-use dsync_storage::{Mailbox, Namespace, OpenMode, Store, StoreSettings, open_store};
-use interop_tests::{Side, own_all};
+use dsync_storage::{Mailbox, OpenMode};
+use interop_tests::Side;
 use serde::Deserialize;
 
 /// Everything about a message that both can tell.
@@ -68,27 +67,8 @@ struct Status {
     vsize: String,
 }
 
-/// Works with the store, then hands everything it made to the mail user.
-pub(crate) fn ours<T>(
-    side: &Side<'_>,
-    work: impl FnOnce(&mut dyn Store) -> Result<T>,
-) -> Result<T> {
-    // As we see it, from outside of the world.
-    let (inside, outside) = (side.home(), side.outside(""));
-    let (inside, outside) = (inside.display().to_string(), outside.display().to_string());
-    let text = side
-        .location()
-        .replace(&inside, outside.trim_end_matches('/'));
-    let location = Location::parse(&text, &Variables::default())?;
-    let mut store = open_store(&location, Namespace::default(), &StoreSettings::default())?;
-    let result = work(store.as_mut())?;
-    drop(store);
-    own_all(&side.outside(""))?;
-    Ok(result)
-}
-
 pub(crate) fn our_account(side: &Side<'_>) -> Result<Account> {
-    ours(side, |store| {
+    side.with_store(|store| {
         let mut account = Account::new();
         for entry in store.list()? {
             if entry.selectable {

@@ -10,7 +10,8 @@ use std::thread;
 
 use accounts::{below, check_plain, made_by_dovecot, message, plain};
 use anyhow::{Context, Result, anyhow, ensure};
-use interop_tests::imap::{Answer, Value};
+use dsync_storage::OpenMode;
+use interop_tests::imap::{Answer, Imap, Value};
 use interop_tests::{Side, Version, World};
 use view::look;
 
@@ -211,6 +212,53 @@ fn expect_news(news: &Answer, expunge: &str, exists: &str, fetch: &str) -> Resul
             .any(|line| line.starts_with(fetch) && line.contains("$Fresh")),
         "{news:?}"
     );
+    Ok(())
+}
+
+/// A session that is open while messages get other UIDs sees the old ones go and new ones come.
+#[test]
+fn messages_get_other_uids() -> Result<()> {
+    for version in VERSIONS {
+        let world = World::new(version)?;
+        let side = made_by_dovecot(&world, "")?;
+        let mut session = side.imap()?;
+        session.ok("SELECT INBOX")?; // UIDs 1, 2, 4, 5
+        let messages = |session: &mut Imap| -> Result<BTreeMap<u32, Value>> {
+            session.ok("NOOP")?;
+            let answer = session.ok("UID FETCH 1:* (BODY.PEEK[])")?;
+            let messages = answer.fetched()?.into_iter();
+            let bodies = messages.map(|(uid, mut message)| {
+                let body = message.remove("BODY[]").context("no body")?;
+                Ok((uid, body))
+            });
+            bodies.collect()
+        };
+        let mut now = messages(&mut session)?;
+        for (round, uids) in (1..).zip([&[2, 1][..], &[4, 7], &[8]]) {
+            session.ok(&format!("UID STORE {} +FLAGS ($Round{round})", uids[0]))?;
+            side.with_store(|store| {
+                let mut mailbox = store.open("INBOX", OpenMode::Write)?;
+                mailbox.refresh()?;
+                mailbox.reassign_uids(uids)?;
+                mailbox.commit()?;
+                Ok(())
+            })?;
+            let next = now.keys().next_back().context("no message")? + 1;
+            for (new, uid) in (next..).zip(uids) {
+                let body = now.remove(uid).context("no such UID")?;
+                now.insert(new, body);
+            }
+            let seen = messages(&mut session)?;
+            ensure!(seen == now, "{version:?}: {seen:?}\ninstead of {now:?}");
+            let flags = flags_of(&session.ok(&format!("UID FETCH {next} (FLAGS)"))?)?;
+            ensure!(
+                flags[&next].contains(&format!("$Round{round}")),
+                "{version:?}: {flags:?}"
+            );
+        }
+        session.logout()?;
+        look(&side)?;
+    }
     Ok(())
 }
 

@@ -358,6 +358,17 @@ fn a_failed_save_leaves_nothing() {
 
 #[test]
 fn moves_can_be_killed_anywhere() {
+    kill_moves([11, 12], |mailbox| {
+        for uid in [1, 2] {
+            assert!(mailbox.copy(uid, message(10 + uid, &guid(uid))).unwrap());
+            mailbox.expunge(uid).unwrap();
+        }
+    });
+    kill_moves([5, 6], |mailbox| mailbox.reassign_uids(&[1, 2]).unwrap());
+}
+
+/// Messages 1 and 2 move to these UIDs; every state in between must come to a good end.
+fn kill_moves(to: [Uid; 2], change: impl Fn(&mut dyn Mailbox)) {
     let root = tempfile::tempdir().unwrap();
     let (before, after) = (root.path().join("before"), root.path().join("after"));
     let mut mailbox = open_fresh(&before);
@@ -366,15 +377,13 @@ fn moves_can_be_killed_anywhere() {
     drop(mailbox);
     copy_tree(&before, &after);
     let mut mailbox = open_fresh(&after);
-    for uid in [1, 2] {
-        assert!(mailbox.copy(uid, message(10 + uid, &guid(uid))).unwrap());
-        mailbox.expunge(uid).unwrap();
-    }
+    change(mailbox.as_mut());
     mailbox.commit().unwrap();
     let expected = contents(mailbox.as_mut());
     drop(mailbox);
     assert!(!after.join("dovecot-uidlist.dsync").exists());
-    assert!(expected.values().map(|(uid, _)| *uid).eq([11, 12, 3, 4]));
+    let uids = expected.values().map(|(uid, _)| *uid);
+    assert!(uids.eq([to[0], to[1], 3, 4]), "{expected:?}");
     let list = UidList::parse(&fs::read(after.join("dovecot-uidlist")).unwrap());
     let base = |uid| {
         list.get(list.position(uid).unwrap())
@@ -383,7 +392,11 @@ fn moves_can_be_killed_anywhere() {
             .to_str()
             .unwrap()
     };
-    let journal = format!("{mailbox_guid}\n1 {}\n2 {}\nend\n", base(11), base(12));
+    let journal = format!(
+        "{mailbox_guid}\n1 {}\n2 {}\nend\n",
+        base(to[0]),
+        base(to[1])
+    );
     let states = [
         (false, 0, false),
         (true, 0, false),

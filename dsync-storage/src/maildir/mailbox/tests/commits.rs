@@ -1,5 +1,6 @@
 //! Commits while others are at work, several changes in one commit, requests of others.
 
+use crate::maildir::filename;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
