@@ -17,3 +17,4 @@ pub mod fault;
 pub mod mail;
 pub mod random;
 pub mod simulator;
+pub mod vectors;

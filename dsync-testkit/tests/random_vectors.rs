@@ -10,12 +10,12 @@
 
 mod common;
 
-use common::vectors::{Row, hex, list, mode, number, record, rows, state, strings, uid};
 use dsync_engine::{Filters, SyncOptions};
 use dsync_proto::items::SyncType;
 use dsync_proto::types::{Flags, Guid, MailGuid};
 use dsync_storage::memory::{LoadMailbox, LoadMessage, MemoryOptions, MemoryStore};
 use dsync_testkit::simulator::Simulator;
+use dsync_testkit::vectors::{Row, hex, list, mode, number, record, rows, state, strings, uid};
 use serde_json::Value;
 
 const RUNS: &str = include_str!("../../spec/vectors/mailbox-sync-random.jsonl");

@@ -13,7 +13,6 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::vectors::{self, Row, flags, list, number, rows, strings, uid};
 use dsync_engine::mailbox::{
     CommitInterval, ExportOptions, Exporter, HashSettings, ImportOptions, ImportResult, Importer,
     MailBody, Scan, scan,
@@ -22,6 +21,7 @@ use dsync_proto::items::{Change, ChangeKind, Mail, MailRequest, MailboxInfo, Mai
 use dsync_proto::types::{Flags, KeywordChange, KeywordOp, MailGuid};
 use dsync_storage::memory::{LoadMessage, LogGuid, MemoryOptions, MemoryStore, NewMail};
 use dsync_storage::{Mailbox, OpenMode, Store};
+use dsync_testkit::vectors::{self, Row, flags, list, number, rows, strings, uid};
 use serde_json::Value;
 
 const SCENARIOS: &str = include_str!("../../spec/vectors/mailbox-sync.json");

@@ -13,8 +13,6 @@
     reason = "these are tests"
 )]
 
-pub mod vectors;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use dsync_engine::{Mode, SyncOptions};

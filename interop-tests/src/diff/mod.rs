@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use run::{Kind, Mode, Topology};
+pub use run::{Kind, Mode, Topology, printed_state, sync};
 
 use crate::{Version, World};
 

@@ -117,7 +117,8 @@ impl Topology {
         self != Self::DovecotOurs
     }
 
-    pub(super) fn both_are_ours(self) -> bool {
+    /// Whether there is no Dovecot.
+    pub fn both_are_ours(self) -> bool {
         self.client_is_ours() && self.server_is_ours()
     }
 
@@ -141,6 +142,21 @@ pub(super) fn run(
         Kind::Full => words.push("-f".into()),
         Kind::Stateful => words.extend(["-s".into(), state.into()]),
     }
+    sync(a, b, topology, words)
+}
+
+/// Runs `sync` or `backup` with these options on `a`, with a server for `b`. `None`: Dovecot with
+/// itself.
+///
+/// # Errors
+///
+/// A program cannot be started.
+pub fn sync(
+    a: &Side<'_>,
+    b: &Side<'_>,
+    topology: Option<Topology>,
+    mut words: Vec<String>,
+) -> Result<Run> {
     match topology {
         Some(Topology::OursAlone) => words.push(b.location()),
         Some(Topology::DovecotOurs | Topology::OursOurs) => words.extend(b.our_server()?),
@@ -153,7 +169,7 @@ pub(super) fn run(
 }
 
 /// The state that a run printed: Dovecot in the format that the harness asks for, ours as it is.
-pub(super) fn printed_state(run: &Run) -> String {
+pub fn printed_state(run: &Run) -> String {
     run.stdout
         .split(|c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c)))
         .find(|word| state_string::import(word.as_bytes()).is_ok())

@@ -1,7 +1,9 @@
-//! Reading the files of `spec/vectors/`.
+//! Reading the files of `spec/vectors/` (their `*.README.md` tell the fields).
+
+pub mod scenarios;
 
 use dsync_engine::{Mode, SyncOptions};
-use dsync_proto::items::{AttributeKind, MailboxState};
+use dsync_proto::items::{AttributeKind, MailboxState, SyncType};
 use dsync_proto::types::{Flags, Guid};
 use dsync_storage::AttributeName;
 use dsync_storage::memory::{
@@ -10,25 +12,28 @@ use dsync_storage::memory::{
 };
 use serde_json::Value;
 
-use super::full;
-
+/// A number.
 pub fn number(value: &Value) -> u64 {
     value.as_u64().expect("a number")
 }
 
+/// A UID or another number of 32 bits.
 pub fn uid(value: &Value) -> u32 {
     number(value).try_into().expect("a UID")
 }
 
+/// An octet in hex digits.
 pub fn hex(value: &Value) -> u8 {
     let text = value.as_str().expect("hex digits");
     u8::from_str_radix(text, 16).expect("hex digits")
 }
 
+/// A list; nothing is an empty one.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A list of texts.
 pub fn strings(value: &Value) -> Vec<String> {
     list(value)
         .iter()
@@ -36,10 +41,12 @@ pub fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
+/// A mailbox GUID in hex digits.
 pub fn guid(value: &Value) -> Guid {
     Guid::from_hex(value.as_str().expect("hex digits").as_bytes()).expect("a GUID")
 }
 
+/// A list of names of system flags.
 pub fn flags(value: &Value) -> Flags {
     let all = strings(value);
     all.iter().fold(Flags::NONE, |flags, name| {
@@ -62,15 +69,18 @@ pub fn mailbox(value: &Value, messages: Vec<LoadMessage>) -> LoadMailbox {
     }
 }
 
+/// `UID` or `UID-UID`.
 pub fn range(text: &str) -> UidRange {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     first.parse().unwrap()..=last.parse().unwrap()
 }
 
+/// Ranges with commas between them.
 pub fn range_list(value: &Value) -> Vec<UidRange> {
     value.as_str().unwrap().split(',').map(range).collect()
 }
 
+/// A record of a change log.
 pub fn record(value: &Value) -> LogRecord {
     let request_only = value["request_only"].as_bool().unwrap_or(false);
     let change = match value["type"].as_str().unwrap() {
@@ -162,18 +172,22 @@ pub fn state(mailbox_guid: Guid, value: &Value) -> MailboxState {
 /// Mode and direction of a command such as `sync -1 -R`.
 pub fn mode(command: &str) -> SyncOptions {
     let words: Vec<&str> = command.split(' ').collect();
-    let mut options = full(match words[..] {
-        ["backup", ..] => Mode::Backup,
-        ["sync", "-1", ..] => Mode::OneWay,
-        _ => Mode::TwoWay,
-    });
-    options.reverse = words.contains(&"-R");
-    options
+    SyncOptions {
+        mode: match words[..] {
+            ["backup", ..] => Mode::Backup,
+            ["sync", "-1", ..] => Mode::OneWay,
+            _ => Mode::TwoWay,
+        },
+        reverse: words.contains(&"-R"),
+        sync_type: SyncType::Full,
+        ..SyncOptions::default()
+    }
 }
 
 /// UID, GUID, user flags and keywords of all messages.
 pub type Row = (u32, String, u8, Vec<String>);
 
+/// Those of a mailbox, by UID.
 pub fn rows(mailbox: &MailboxDump) -> Vec<Row> {
     let row = |(uid, mail): (&u32, &MessageDump)| {
         let keywords = mail.keywords.iter().map(ToString::to_string).collect();
