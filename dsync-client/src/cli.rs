@@ -77,6 +77,22 @@ Examples:
   dsync index dump maildir:~/Maildir INBOX | less
   dsync index dump sdbox:/srv/mail/joe Work/Clients";
 
+const CHECK_HELP: &str = "\
+Goes the whole way that a sync would go, and prints one line for each step: user, name of the host,
+port, TLS, login or command, user on the other side, mail and lock here, version, lock and mail
+there. Steps that do not belong to the destination are left out. The first one that fails ends it,
+and the last line says what to do about it. No mail is read or changed on either side: the other
+side is asked for the names of its mailboxes only.
+
+DESTINATION is what dsync sync takes. The exit code is the one that a sync would end with: 0 if
+all is well, 67 for an unknown user, 75 for a host that does not answer, and so on.
+
+Examples:
+  dsync check mail.example.org
+  dsync check -u joe tcps:mail.example.org:4711
+  dsync check -u joe -d                     the mail_replica of joe
+  dsync check --json remote:vmail@backup.example.org";
+
 /// Synchronises mailboxes: two-way without losing changes of either side, or as a backup.
 ///
 /// Speaks the dsync protocol of Dovecot 2.3 and 2.4: the other side may be dsync-server or a
@@ -114,6 +130,7 @@ impl Cli {
         let of_action = match &self.action {
             Action::Sync(command) => Some(&command.common.global),
             Action::Backup(arguments) => Some(&arguments.global),
+            Action::Check(arguments) => Some(&arguments.global),
             Action::Config(arguments) => Some(&arguments.global),
             Action::Index(command) => {
                 let IndexAction::Dump { global, .. } = &command.action;
@@ -185,6 +202,10 @@ pub enum Action {
     #[command(after_help = BACKUP_EXAMPLES)]
     Backup(SyncArguments),
 
+    /// Find out why a destination cannot be synced with, and what to do
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArguments),
+
     /// Show the settings that are in force, and where each was given
     Config(ConfigArguments),
 
@@ -198,6 +219,34 @@ pub enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArguments {
+    /// The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists
+    #[arg(long, value_name = "LOCATION")]
+    pub source: Option<String>,
+
+    /// Whose mail: a user of the userdb
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// The destination is the user's mail_replica
+    #[arg(short = 'd', long)]
+    pub default_destination: bool,
+
+    /// Options for every command.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+
+    /// The other side, as dsync sync takes it
+    #[arg(
+        value_name = "DESTINATION",
+        trailing_var_arg = true,
+        action = ArgAction::Append
+    )]
+    pub destination: Vec<String>,
 }
 
 /// Arguments of `config`.

@@ -131,13 +131,7 @@ pub(crate) async fn call(
     options: &RunOptions,
     console: &Console,
 ) -> Result<Opened, Failure> {
-    let login = Login {
-        credentials: credentials(settings),
-        command: Command {
-            debug: options.sync.debug,
-            ..Command::dsync_server(BString::from(user))
-        },
-    };
+    let login = session_login(settings, user, options.sync.debug);
     let target = road.target.to_string();
     let log = log_sink(&target, console);
     let connection = connect(road, &login, PATIENCE, log).await?;
@@ -149,6 +143,17 @@ pub(crate) async fn call(
         peer_name: target,
         command: None,
     })
+}
+
+/// What a doveadm server is told to start a session for this user.
+pub(crate) fn session_login(settings: &Settings, user: &str, debug: bool) -> Login {
+    Login {
+        credentials: credentials(settings),
+        command: Command {
+            debug,
+            ..Command::dsync_server(BString::from(user))
+        },
+    }
 }
 
 /// User name and password for a doveadm server.
@@ -197,7 +202,7 @@ fn log_sink(target: &str, console: &Console) -> Box<dyn FnMut(LogLine) + Send> {
 }
 
 /// What a reply other than success means (`spec/transports-and-cli.md` 9.9).
-fn refused(reply: &Reply, target: &str) -> Result<(), Failure> {
+pub(crate) fn refused(reply: &Reply, target: &str) -> Result<(), Failure> {
     let Status::Failure { name, text } = &reply.status else {
         return Ok(());
     };

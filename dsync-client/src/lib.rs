@@ -13,8 +13,8 @@ mod usage;
 pub mod values;
 
 pub use cli::{
-    Action, Cli, ConfigArguments, GlobalArguments, IndexAction, IndexCommand, SyncArguments,
-    command,
+    Action, CheckArguments, Cli, ConfigArguments, GlobalArguments, IndexAction, IndexCommand,
+    SyncArguments, command,
 };
 pub use destination::{Destination, HostUser, parse as parse_destination, parse_location};
 pub use options::{OutputOptions, RunOptions};

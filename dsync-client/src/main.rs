@@ -1,5 +1,6 @@
 //! The `dsync` command: parse, build, drive, report.
 
+mod check;
 mod console;
 mod doveadm;
 mod drive;
@@ -75,6 +76,10 @@ fn start(
 ) -> Result<u8, Failure> {
     let (mode, arguments, command) = match cli.action {
         Action::DsyncServer { arguments } => return Err(become_server(arguments)),
+        Action::Check(arguments) => {
+            let worker = cli.worker.as_deref();
+            return check::start(&arguments, global, worker, output.json, console);
+        }
         Action::Config(arguments) => return show_settings(&arguments, global, console),
         Action::Index(command) => return show_index(&command, global),
         Action::Backup(arguments) => (Mode::Backup, arguments, "backup"),
@@ -123,11 +128,16 @@ fn start(
     if of_many {
         inputs.ssh.folder = Some(env::temp_dir());
     }
+    block_on(run_all(&inputs, &selection, output, console))
+}
+
+/// Runs the asynchronous part of a command.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::temporary(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(run_all(&inputs, &selection, output, console));
+    let result = runtime.block_on(work);
     // A thread may hang in a read that nobody can interrupt.
     runtime.shutdown_background();
     result

@@ -34,22 +34,9 @@ pub(crate) async fn open(
 ) -> Result<Option<Opened>, Failure> {
     match destination {
         Destination::Location(_) | Destination::OfUser => Ok(None),
-        Destination::Command(words) => spawn(words, console).map(Some),
-        Destination::Host {
-            host,
-            login,
-            user: whose,
-            prefix,
-        } => {
-            let names = RemoteNames {
-                user: match whose {
-                    HostUser::Named(name) => name.clone(),
-                    HostUser::AsGiven if !user.looked_up => String::new(),
-                    HostUser::AsGiven | HostUser::Same => user.name.clone(),
-                },
-                login: login.clone(),
-                host: host.clone(),
-            };
+        Destination::Command(words) => spawn(words, raw(console)).map(Some),
+        Destination::Host { host, prefix, .. } => {
+            let names = remote_names(destination, user);
             let words = match settings.text(&DSYNC_REMOTE_CMD) {
                 "" => {
                     let control = inputs.ssh.control_socket(&names).await?;
@@ -57,7 +44,7 @@ pub(crate) async fn open(
                 }
                 template => names.command(template)?,
             };
-            let mut opened = spawn(&words, console)?;
+            let mut opened = spawn(&words, raw(console))?;
             if *prefix {
                 let line = format!("{}\n", user.name);
                 let sent = opened.writer.write_all(line.as_bytes()).await;
@@ -133,15 +120,44 @@ impl SshMasters {
     }
 }
 
-/// Starts a command.
-fn spawn(words: &[String], console: &Console) -> Result<Opened, Failure> {
+/// What the command to a host has to know; empty for other destinations.
+pub(crate) fn remote_names(destination: &Destination, user: &User) -> RemoteNames {
+    let Destination::Host {
+        host,
+        login,
+        user: whose,
+        ..
+    } = destination
+    else {
+        return RemoteNames::default();
+    };
+    RemoteNames {
+        user: match whose {
+            HostUser::Named(name) => name.clone(),
+            HostUser::AsGiven if !user.looked_up => String::new(),
+            HostUser::AsGiven | HostUser::Same => user.name.clone(),
+        },
+        login: login.clone(),
+        host: host.clone(),
+    }
+}
+
+/// Lines of a command go to our stderr as they are.
+fn raw(console: &Console) -> impl Fn(&[u8]) + Send + 'static {
+    let console = console.clone();
+    move |line| console.raw(line)
+}
+
+/// Starts a command; each line of its stderr is given to `on_stderr`.
+pub(crate) fn spawn(
+    words: &[String],
+    on_stderr: impl Fn(&[u8]) + Send + 'static,
+) -> Result<Opened, Failure> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| Failure::temporary("the command is empty"))?;
-    let stderr = console.clone();
-    let (command, stdout, stdin) =
-        RemoteCommand::spawn(program, arguments, move |line| stderr.raw(line))
-            .map_err(|error| Failure::temporary(error.to_string()))?;
+    let (command, stdout, stdin) = RemoteCommand::spawn(program, arguments, on_stderr)
+        .map_err(|error| Failure::temporary(error.to_string()))?;
     Ok(Opened {
         reader: Box::new(stdout),
         writer: Box::new(stdin),

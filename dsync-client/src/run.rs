@@ -120,7 +120,7 @@ async fn try_run(
     }
     let identity = Identity::of(&user, &inputs.settings)?;
     let settings = user.settings(&inputs.settings)?;
-    let destination = destination_of(inputs, &user)?;
+    let destination = destination_of(&inputs.options.destination, &user)?;
     if inputs.is_worker {
         identity.assume()?;
         let opened = match destination {
@@ -164,8 +164,8 @@ async fn try_run(
 }
 
 /// `-d` becomes what the userdb says.
-fn destination_of(inputs: &Inputs, user: &User) -> Result<Destination, Failure> {
-    match (&inputs.options.destination, &user.mail_replica) {
+pub(crate) fn destination_of(given: &Destination, user: &User) -> Result<Destination, Failure> {
+    match (given, &user.mail_replica) {
         (Destination::OfUser, Some(replica)) => Ok(parse_location(replica)),
         (Destination::OfUser, None) => Err(Failure::new(68, "User has no mail_replica in userdb")),
         (destination, _) => Ok(destination.clone()),
@@ -173,7 +173,7 @@ fn destination_of(inputs: &Inputs, user: &User) -> Result<Destination, Failure> 
 }
 
 /// A worker's way to the other side; its other end is in the process that started it.
-fn inherited() -> Result<Opened, Failure> {
+pub(crate) fn inherited() -> Result<Opened, Failure> {
     let stream = worker::inherited_stream()
         .map_err(|error| Failure::temporary(format!("a worker without a socket: {error}")))?;
     let (reader, writer) = stream.into_split();

@@ -45,6 +45,11 @@ fn backup() {
 }
 
 #[test]
+fn check_destination() {
+    check("check", &["check", "--help"]);
+}
+
+#[test]
 fn index_dump() {
     check("index-dump", &["index", "dump", "--help"]);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 /// A certificate authority, and one server and one client that it knows, as PEM files.
@@ -14,6 +14,15 @@ pub struct Certificates {
 impl Certificates {
     /// Makes all files; the server's certificate has these names and addresses.
     pub fn new(server_names: &[&str]) -> Self {
+        Self::until(server_names, None)
+    }
+
+    /// The same with certificates that were valid until this year.
+    pub fn expired(server_names: &[&str], year: i32) -> Self {
+        Self::until(server_names, Some(year))
+    }
+
+    fn until(server_names: &[&str], year: Option<i32>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,7 +39,11 @@ impl Certificates {
         for (name, names) in [("server", server_names), ("client", &["client"])] {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(names).expect("names");
+            let mut params = CertificateParams::new(names).expect("names");
+            if let Some(year) = year {
+                params.not_before = date_time_ymd(year - 1, 1, 1);
+                params.not_after = date_time_ymd(year, 1, 1);
+            }
             let certificate = params.signed_by(&key, &issuer).expect("a certificate");
             write(&format!("{name}.pem"), certificate.pem());
             write(&format!("{name}.key"), key.serialize_pem());

@@ -24,6 +24,6 @@ pub use command::{CommandEnd, RemoteCommand, SpawnError, own_program};
 pub use fault::{Ending, Role, first_line};
 pub use local::{LocalOutcome, drive_local};
 pub use rawlog::Rawlog;
-pub use session::{Session, SessionOptions, drive};
+pub use session::{PeerInfo, Session, SessionOptions, drive};
 pub use signals::{Hangup, stop_signal};
 pub use ssh::{SshError, SshMaster};

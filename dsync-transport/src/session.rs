@@ -59,8 +59,21 @@ pub struct Session {
     pub bytes_out: u64,
     /// The peer is one of ours and was told why the run failed, so it will report it.
     pub told_peer: bool,
+    /// Who the peer is, if it has said so.
+    pub peer: Option<PeerInfo>,
     /// Reads and forgets what the peer still says, so that it can end in peace.
     _drain: Drain,
+}
+
+/// What a peer says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its host name, without control characters.
+    pub host: String,
+    /// Minor version of its protocol; the major is 3.
+    pub minor: u32,
+    /// It is one of ours.
+    pub is_ours: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +134,7 @@ where
         bytes_in: ended.bytes_in,
         bytes_out: ended.bytes_out,
         told_peer: ended.told_peer,
+        peer: ended.peer,
         _drain: drain,
     }
 }
@@ -133,6 +147,7 @@ struct Ended {
     bytes_in: u64,
     bytes_out: u64,
     told_peer: bool,
+    peer: Option<PeerInfo>,
 }
 
 async fn read(mut reader: impl AsyncRead + Unpin, link: Arc<Link>) {
@@ -223,13 +238,24 @@ impl Pump {
         };
         self.send_output();
         let all_sent = self.finish();
+        let peer = self.peer_info();
         Ended {
             outcome,
             ending: self.failed.map_or(Ending::Finished, |(ending, _)| ending),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             told_peer: self.told_peer && all_sent,
+            peer,
         }
+    }
+
+    fn peer_info(&self) -> Option<PeerInfo> {
+        let minor = self.decoder.peer()?.minor();
+        self.brain.peer_name().map(|name| PeerInfo {
+            host: harmless(name),
+            minor,
+            is_ours: self.brain.peer_is_ours(),
+        })
     }
 
     fn transmit(&mut self, item: &Item) {
@@ -395,14 +421,16 @@ impl Pump {
 
     fn peer_name(&self) -> String {
         match self.brain.peer_name() {
-            Some(name) => name
-                .to_string()
-                .chars()
-                .filter(|c| !c.is_control())
-                .collect(),
+            Some(name) => harmless(name),
             None => self.options.peer_name.clone(),
         }
     }
+}
+
+/// A name for a terminal.
+fn harmless(name: &impl ToString) -> String {
+    let name = name.to_string();
+    name.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

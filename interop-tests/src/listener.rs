@@ -25,6 +25,11 @@ impl Listener {
     /// Starts it as the mail user, for one account whatever its name.
     pub fn start(world: &World, side: &Side<'_>) -> Result<Self> {
         let certificates = Certificates::new(&["localhost", "127.0.0.1"]);
+        Self::start_with(world, side, &certificates)
+    }
+
+    /// The same with other certificates.
+    pub fn start_with(world: &World, side: &Side<'_>, certificates: &Certificates) -> Result<Self> {
         for name in ["ca.pem", "server.pem", "server.key"] {
             world.write(name, &std::fs::read(certificates.file(name))?)?;
         }

@@ -19,6 +19,9 @@ _dsync() {
             dsync,backup)
                 cmd="dsync__subcmd__backup"
                 ;;
+            dsync,check)
+                cmd="dsync__subcmd__check"
+                ;;
             dsync,config)
                 cmd="dsync__subcmd__config"
                 ;;
@@ -41,7 +44,7 @@ _dsync() {
 
     case "${cmd}" in
         dsync)
-            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup config index dsync-server"
+            opts="-c -o -v -D -q -h -V --config --option --verbose --debug --quiet --json --no-progress --worker --worker-of-many --help --version sync backup check config index dsync-server"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -218,6 +221,48 @@ _dsync() {
                     return 0
                     ;;
                 -S)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --option)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dsync__subcmd__check)
+            opts="-u -d -c -o -v -D -q -h --source --user --default-destination --config --option --verbose --debug --quiet --json --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -37,6 +37,7 @@ complete -c dsync -n "__fish_dsync_needs_command" -s h -l help -d 'Print help (s
 complete -c dsync -n "__fish_dsync_needs_command" -s V -l version -d 'Print version'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "sync" -d 'Bring the changes of both sides together'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "backup" -d 'Make the destination equal to the source'
+complete -c dsync -n "__fish_dsync_needs_command" -f -a "check" -d 'Find out why a destination cannot be synced with, and what to do'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "config" -d 'Show the settings that are in force, and where each was given'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "index" -d 'Look into the index files of a mailbox'
 complete -c dsync -n "__fish_dsync_needs_command" -f -a "dsync-server" -d 'Run the program dsync-server with these arguments (see dsync-server --help)'
@@ -109,6 +110,17 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s q -l quiet -d 'Sa
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l no-progress -d 'No progress bar, also on a terminal'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s u -l user -d 'Whose mail: a user of the userdb' -r
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s d -l default-destination -d 'The destination is the user\'s mail_replica'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s v -l verbose -d 'Say what is done: one line for each mailbox'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s D -l debug -d 'Say everything, on both sides'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s q -l quiet -d 'Say nothing but errors'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -l no-progress -d 'No progress bar, also on a terminal'
+complete -c dsync -n "__fish_dsync_using_subcommand check" -s h -l help -d 'Print help'
 complete -c dsync -n "__fish_dsync_using_subcommand config" -s u -l user -d 'As they are for this user' -r
 complete -c dsync -n "__fish_dsync_using_subcommand config" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand config" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r

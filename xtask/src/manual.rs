@@ -43,6 +43,7 @@ fn pages() -> Result<Vec<Page>> {
     for (names, title) in [
         (&["sync"][..], "dsync-sync"),
         (&["backup"], "dsync-backup"),
+        (&["check"], "dsync-check"),
         (&["config"], "dsync-config"),
         (&["index", "dump"], "dsync-index-dump"),
     ] {

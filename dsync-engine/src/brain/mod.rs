@@ -489,4 +489,9 @@ impl Brain {
     pub fn peer_name(&self) -> Option<&BString> {
         self.peer_name.as_ref()
     }
+
+    /// The peer's handshake says that it is one of ours.
+    pub fn peer_is_ours(&self) -> bool {
+        self.peer_is_ours
+    }
 }

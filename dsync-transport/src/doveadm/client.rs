@@ -57,13 +57,39 @@ pub async fn connect(
     patience: Duration,
     sink: LogSink,
 ) -> Result<Connection, ConnectError> {
+    begin(None, road, login, patience, sink).await
+}
+
+/// The same over a connection that is there already, with TLS if the road has it from the first
+/// byte on.
+pub async fn log_in(
+    stream: BoxStream,
+    road: &Road,
+    login: &Login,
+    patience: Duration,
+    sink: LogSink,
+) -> Result<Connection, ConnectError> {
+    begin(Some(stream), road, login, patience, sink).await
+}
+
+async fn begin(
+    stream: Option<BoxStream>,
+    road: &Road,
+    login: &Login,
+    patience: Duration,
+    sink: LogSink,
+) -> Result<Connection, ConnectError> {
     let mut caller = Caller {
         target: road.target.to_string(),
         doing: "connecting",
     };
     let waits = login.command.name == "dsync-server";
     let opened = timeout(patience, async {
-        let (mut reader, writer) = caller.open(road, login, sink).await?;
+        let stream = match stream {
+            Some(stream) => stream,
+            None => caller.reach(road).await?,
+        };
+        let (mut reader, writer) = caller.open(stream, road, login, sink).await?;
         let reply = if waits {
             Some(caller.reply(&mut reader).await?)
         } else {
@@ -122,17 +148,23 @@ impl Caller {
         }
     }
 
+    /// A connection, with TLS if it begins with the first byte.
+    async fn reach(&mut self, road: &Road) -> Result<BoxStream, ConnectError> {
+        let stream = dial(&road.target).await.map_err(|error| self.io(error))?;
+        let Some(tls) = road.tls.as_ref().filter(|_| !road.start_tls) else {
+            return Ok(stream);
+        };
+        self.doing = "starting TLS";
+        self.start_tls(road, tls, stream).await
+    }
+
     async fn open(
         &mut self,
+        stream: BoxStream,
         road: &Road,
         login: &Login,
         sink: LogSink,
     ) -> Result<(MainChannel, WriteHalf<BoxStream>), ConnectError> {
-        let mut stream = dial(&road.target).await.map_err(|error| self.io(error))?;
-        if let Some(tls) = road.tls.as_ref().filter(|_| !road.start_tls) {
-            self.doing = "starting TLS";
-            stream = self.start_tls(road, tls, stream).await?;
-        }
         self.doing = GREETING;
         let mut talk = Talk::new(stream);
         let mut hello = BytesMut::new();

@@ -6,6 +6,6 @@ mod error;
 mod server;
 
 pub use channel::{LogSink, MainChannel};
-pub use client::{Connection, Login, Road, connect};
+pub use client::{Connection, Login, Road, connect, log_in};
 pub use error::ConnectError;
 pub use server::{Gate, GateError, Guest, Sender, admit};

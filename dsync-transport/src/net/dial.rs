@@ -29,13 +29,25 @@ pub async fn dial(target: &Target) -> io::Result<BoxStream> {
             return Ok(Box::new(stream));
         }
     };
-    let found = lookup_host((host.as_str(), port))
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot find {host}: {error}")))?;
-    let stream = first_of(found.collect()).await?;
+    let stream = first_of(lookup(host, port).await?).await?;
     // The protocol is made of many small answers, and each is flushed when it is complete.
     stream.set_nodelay(true)?;
     Ok(Box::new(stream))
+}
+
+/// All addresses of a host, as the system knows them.
+///
+/// # Errors
+///
+/// The name is unknown, or nobody could be asked.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("cannot find {host}: {error}"),
+        )),
+    }
 }
 
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {

@@ -5,10 +5,13 @@ mod pem;
 mod target;
 mod tls;
 
-pub use dial::dial;
+pub use dial::{dial, lookup};
 pub use pem::{Pem, PemError};
 pub use target::{Target, TargetError};
-pub use tls::{TlsClient, TlsClientOptions, TlsError, TlsServer, TlsServerOptions, TlsVersion};
+pub use tls::{
+    TlsClient, TlsClientOptions, TlsError, TlsFault, TlsRefused, TlsServer, TlsServerOptions,
+    TlsVersion,
+};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

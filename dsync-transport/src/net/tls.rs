@@ -123,12 +123,16 @@ impl TlsClient {
     }
 
     /// Does the handshake, and checks that the server is `host`, a name or an address.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of the server has a [`TlsRefused`] inside.
     pub async fn connect(&self, host: &str, stream: BoxStream) -> io::Result<BoxStream> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::other(format!("{host:?} cannot be a name in a certificate")))?;
         match self.0.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(io::Error::new(error.kind(), explain(host, &error))),
+            Err(error) => Err(io::Error::new(error.kind(), TlsRefused::new(host, &error))),
         }
     }
 }
@@ -176,26 +180,64 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
     })
 }
 
-/// What a failed handshake means for the person who wants to connect.
-fn explain(host: &str, error: &io::Error) -> String {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Error>());
-    let Some(Error::InvalidCertificate(reason)) = inner else {
-        return format!("TLS with {host} failed: {error}");
-    };
-    match reason {
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!(
-                "SSL certificate doesn't match expected host name {host}: {reason} \
-                 (use a name that the certificate has)"
-            )
-        }
-        CertificateError::UnknownIssuer => format!(
-            "Received invalid SSL certificate from {host}: unable to get local issuer certificate \
-             (check ssl_client_ca_file)"
-        ),
-        reason => format!("Received invalid SSL certificate from {host}: {reason}"),
+/// Why there is no TLS with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// Nobody whom we know has signed the certificate.
+    UnknownIssuer,
+    /// The certificate is for somebody else.
+    WrongName,
+    /// The certificate is too old, or not valid yet.
+    WrongTime,
+    /// The certificate cannot be used for another reason.
+    Certificate,
+    /// There is no TLS at the other end, or none that fits.
+    Handshake,
+}
+
+/// A TLS handshake that failed, in words for the person who wants to connect.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TlsRefused {
+    /// What kind of failure it is.
+    pub fault: TlsFault,
+    message: String,
+}
+
+impl TlsRefused {
+    fn new(host: &str, error: &io::Error) -> Self {
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Error>());
+        let Some(Error::InvalidCertificate(reason)) = inner else {
+            return Self {
+                fault: TlsFault::Handshake,
+                message: format!("TLS with {host} failed: {error}"),
+            };
+        };
+        let invalid = format!("Received invalid SSL certificate from {host}: ");
+        let (fault, message) = match reason {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                let message = format!(
+                    "SSL certificate doesn't match expected host name {host}: {reason} \
+                     (use a name that the certificate has)"
+                );
+                (TlsFault::WrongName, message)
+            }
+            CertificateError::UnknownIssuer => {
+                let text = "unable to get local issuer certificate (check ssl_client_ca_file)";
+                (TlsFault::UnknownIssuer, invalid + text)
+            }
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => {
+                (TlsFault::WrongTime, format!("{invalid}{reason}"))
+            }
+            reason => (TlsFault::Certificate, format!("{invalid}{reason}")),
+        };
+        Self { fault, message }
     }
 }
 
