@@ -32,13 +32,18 @@ pub struct Daemon<'w> {
 impl<'w> Daemon<'w> {
     /// Starts it.
     pub fn start(world: &'w World, users: &[&Side<'_>]) -> Result<Self> {
+        let lines: String = users.iter().map(|side| user_line(world, side)).collect();
+        Self::start_for(world, &lines)
+    }
+
+    /// Starts it with these lines as its passwd-file.
+    pub fn start_for(world: &'w World, users: &str) -> Result<Self> {
         fs::set_permissions(world.outside(""), fs::Permissions::from_mode(0o755))?;
         let certificates = Certificates::new(&["localhost", "127.0.0.1"]);
         for name in ["ca.pem", "server.pem", "server.key"] {
             world.write(name, &fs::read(certificates.file(name))?)?;
         }
-        let lines: String = users.iter().map(|side| user_line(world, side)).collect();
-        world.write("users", lines.as_bytes())?;
+        world.write("users", users.as_bytes())?;
         let (port, tls_port) = (free_port()?, free_port()?);
         world.write("dovecot.conf", config(world, port, tls_port).as_bytes())?;
         let mut command = match world.version() {

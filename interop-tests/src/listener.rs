@@ -1,12 +1,14 @@
 //! Our listener.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
 use dsync_testkit::certificates::Certificates;
+use tempfile::TempDir;
 
 use crate::daemon::{Daemon, PASSWORD};
 use crate::{Side, World};
@@ -18,6 +20,9 @@ pub struct Listener {
     pub port: u16,
     /// Port with TLS.
     pub tls_port: u16,
+    /// UNIX socket that needs no password.
+    pub socket: PathBuf,
+    _folder: TempDir,
     lines: Arc<Mutex<String>>,
 }
 
@@ -30,26 +35,23 @@ impl Listener {
 
     /// The same with other certificates.
     pub fn start_with(world: &World, side: &Side<'_>, certificates: &Certificates) -> Result<Self> {
-        for name in ["ca.pem", "server.pem", "server.key"] {
-            world.write(name, &std::fs::read(certificates.file(name))?)?;
-        }
         let mut command = world.command(&side.home());
         command.arg(world.program("dsync-server")?);
         command.args(side.our_options());
-        for (name, value) in [
-            ("mail_home", side.home().display().to_string()),
-            ("doveadm_password", PASSWORD.to_owned()),
-            (
-                "ssl_server_cert_file",
-                world.inside("server.pem").display().to_string(),
-            ),
-            (
-                "ssl_server_key_file",
-                world.inside("server.key").display().to_string(),
-            ),
-        ] {
-            command.args(["-o".to_owned(), format!("{name}={value}")]);
-        }
+        command.args(options(world, certificates)?);
+        let home = format!("mail_home={}", side.home().display());
+        command.args(["-o", &home]);
+        Self::start_command(command)
+    }
+
+    /// Starts it as root for the users of a passwd-file of this world.
+    pub fn start_for_users(world: &World, file: &str) -> Result<Self> {
+        let certificates = Certificates::new(&["localhost", "127.0.0.1"]);
+        let mut command = Command::new(world.program("dsync-server")?);
+        command.args(["-c", "/dev/null", "-o", "first_valid_uid=1"]);
+        command.args(options(world, &certificates)?);
+        let userdb = format!("userdb=passwd-file:{}", world.inside(file).display());
+        command.args(["-o", &userdb]);
         Self::start_command(command)
     }
 
@@ -61,7 +63,17 @@ impl Listener {
     }
 
     fn start_command(mut command: Command) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("doveadm-server");
         command.args(["listen", "tcp:127.0.0.1:0", "tcps:127.0.0.1:0"]);
+        // Whom it runs as may have no right to the folder.
+        let is_root = command
+            .get_program()
+            .to_string_lossy()
+            .ends_with("dsync-server");
+        if is_root {
+            command.arg(format!("unix:{}", socket.display()));
+        }
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut log = BufReader::new(child.stderr.take().context("no stderr")?);
         let mut port = || -> Result<u16> {
@@ -85,6 +97,8 @@ impl Listener {
             child,
             port,
             tls_port,
+            socket,
+            _folder: folder,
             lines,
         })
     }
@@ -94,6 +108,23 @@ impl Listener {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.clone()
     }
+}
+
+/// The password and the certificate, whose files are written.
+fn options(world: &World, certificates: &Certificates) -> Result<Vec<String>> {
+    for name in ["ca.pem", "server.pem", "server.key"] {
+        world.write(name, &std::fs::read(certificates.file(name))?)?;
+    }
+    let file = |name: &str| world.inside(name).display().to_string();
+    let settings = [
+        ("doveadm_password", PASSWORD.to_owned()),
+        ("ssl_server_cert_file", file("server.pem")),
+        ("ssl_server_key_file", file("server.key")),
+    ];
+    Ok(settings
+        .into_iter()
+        .flat_map(|(name, value)| ["-o".to_owned(), format!("{name}={value}")])
+        .collect())
 }
 
 impl Drop for Listener {

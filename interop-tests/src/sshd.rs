@@ -96,9 +96,11 @@ impl Sshd {
         self.folder.path().join("known")
     }
 
-    /// Makes a program for the other side.
-    pub fn remote_program(&self, name: &str, shell: &str) -> Result<()> {
-        script(&self.folder.path().join("there").join(name), shell)
+    /// Makes a program for the other side; gives its path.
+    pub fn remote_program(&self, name: &str, shell: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join("there").join(name);
+        script(&path, shell)?;
+        Ok(path)
     }
 
     /// Removes it.

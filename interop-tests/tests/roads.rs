@@ -1,4 +1,5 @@
-//! Every way to another side, with a real Dovecot at one end.
+//! What is special about single roads, with a real Dovecot at one end; all roads with all modes are in
+//! `matrix.rs`.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -107,44 +108,12 @@ fn our_client_to_dovecot_24() -> Result<()> {
 /// `doveadm sync` or `doveadm backup`, with the doveadm settings for ports of these tests.
 fn dovecot_client(side: &Side<'_>, arguments: &[&str]) -> Result<Run> {
     let world = side.world();
-    let mut settings = format!(
+    let settings = format!(
         "doveadm_password = {PASSWORD}\nssl = yes\nssl_client_ca_file = {}\n",
         world.inside("ca.pem").display()
     );
-    if world.version() == Version::V24 {
-        settings.push_str("ssl_server_cert_file =\nssl_server_key_file =\n");
-    }
     side.add_settings(&settings)?;
     side.dovecot_dsync(arguments[0], &arguments[1..])
-}
-
-fn dovecot_to_our_listener(version: Version) -> Result<()> {
-    let world = World::new(version)?;
-    let (a, b) = two_accounts(&world)?;
-    let listener = Listener::start(&world, &b)?;
-    let plain = format!("tcp:127.0.0.1:{}", listener.port);
-    dovecot_client(&a, &["sync", &plain])?.expect_code(0)?;
-    expect_synced(&a, &b, "tcp:")?;
-    a.save("INBOX", &message("two"))?;
-    dovecot_client(
-        &a,
-        &["sync", &format!("tcps:127.0.0.1:{}", listener.tls_port)],
-    )?
-    .expect_code(0)?;
-    expect_synced(&a, &b, "tcps:")?;
-    b.save("INBOX", &message("three"))?;
-    dovecot_client(&a, &["backup", &plain])?.expect_code(0)?;
-    expect_synced(&a, &b, "backup")
-}
-
-#[test]
-fn dovecot_23_to_our_listener() -> Result<()> {
-    dovecot_to_our_listener(Version::V23)
-}
-
-#[test]
-fn dovecot_24_to_our_listener() -> Result<()> {
-    dovecot_to_our_listener(Version::V24)
 }
 
 /// Our listener as root beside a Dovecot: nothing but its configuration file is needed. It asks
@@ -174,20 +143,6 @@ fn our_listener_with_the_configuration_of_dovecot() -> Result<()> {
         denied.stderr
     );
     Ok(())
-}
-
-#[test]
-fn our_client_to_our_listener() -> Result<()> {
-    let world = World::new(Version::V23)?;
-    let (a, b) = two_accounts(&world)?;
-    let listener = Listener::start(&world, &b)?;
-    let options = login_options(&world);
-    let run = |destination: &str| our_client(&a, &options, "b", &["sync", destination]);
-    run(&format!("tcp:127.0.0.1:{}", listener.port))?.expect_code(0)?;
-    expect_synced(&a, &b, "tcp:")?;
-    a.save("INBOX", &message("two"))?;
-    run(&format!("tcps:localhost:{}", listener.tls_port))?.expect_code(0)?;
-    expect_synced(&a, &b, "tcps:")
 }
 
 /// A doveadm server does the whole command; the mail on this side is not ours to touch.
