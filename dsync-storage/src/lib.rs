@@ -25,6 +25,7 @@ mod message_table;
 mod names;
 mod namespace;
 mod open;
+mod opened;
 mod path_io;
 pub mod permissions;
 pub mod settings;

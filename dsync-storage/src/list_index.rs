@@ -41,11 +41,7 @@ impl ListIndex {
         Some(Self {
             dir: path.parent()?.to_owned(),
             prefix: path.file_name()?.to_str()?.to_owned(),
-            settings: IndexSettings {
-                fsync: settings.fsync,
-                lock_method: settings.lock_method,
-                ..IndexSettings::default()
-            },
+            settings: settings.into(),
             timeout: settings.lock_timeout(LOCK_TIMEOUT),
             index: None,
         })

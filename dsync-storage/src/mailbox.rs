@@ -191,16 +191,10 @@ pub trait Mailbox: Send {
 
     /// Size in octets with CRLF line ends; `None` if it was expunged meanwhile.
     fn virtual_size(&mut self, uid: Uid) -> Result<Option<u64>> {
-        let Some(mut message) = self.open_message(uid)? else {
-            return Ok(None);
-        };
-        let size = count_virtual_size(&mut message.body).map_err(|error| {
-            crate::StorageError::new(
-                dsync_proto::types::MailErrorClass::Temporary,
-                format!("cannot read message UID={uid} of {}: {error}", self.name()),
-            )
-        })?;
-        Ok(Some(size))
+        let message = self.open_message(uid)?;
+        message
+            .map(|message| counted_size(self.name(), uid, message))
+            .transpose()
     }
 
     /// Received date in seconds since the epoch; `None` if it was expunged meanwhile.
@@ -257,6 +251,16 @@ pub trait Mailbox: Send {
     /// reassigned UIDs. On an error the saves of this transaction are rolled back. The snapshot
     /// is taken anew.
     fn commit(&mut self) -> Result<CommitReport>;
+}
+
+/// Size of a message with CRLF line ends, in octets.
+pub(crate) fn counted_size(mailbox: &str, uid: Uid, mut message: OpenMessage) -> Result<u64> {
+    count_virtual_size(&mut message.body).map_err(|error| {
+        crate::StorageError::new(
+            dsync_proto::types::MailErrorClass::Temporary,
+            format!("cannot read message UID={uid} of {mailbox}: {error}"),
+        )
+    })
 }
 
 /// Size of a body with CRLF line ends.

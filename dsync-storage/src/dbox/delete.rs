@@ -55,8 +55,7 @@ impl DboxStore {
     /// behind it: an empty mailbox, which the peer fills again or the next run deletes.
     fn expunge_all(&mut self, name: &str) -> Result<()> {
         let mut mailbox = self.open_mailbox(name, OpenMode::Write)?;
-        mailbox.refresh()?;
-        mailbox.expunge_all();
+        mailbox.expunge_all()?;
         mailbox.commit().map(drop)
     }
 

@@ -9,10 +9,9 @@ use crate::index::{
     ExtensionSpec, HeaderField, Index, IndexSettings, IndexState, Origin, Transaction,
 };
 use crate::location::Driver;
+use crate::opened::INDEX_PREFIX;
 use crate::{MailboxIdentity, Result, StorageError, StoreSettings};
 
-/// Names of the index files begin so.
-pub(super) const INDEX_PREFIX: &str = "dovecot.index";
 /// Longest wait for the lock of an index log.
 pub(super) const INDEX_LOCK_TIMEOUT: Duration = Duration::from_secs(180);
 /// Where the GUID is in the extension.
@@ -33,10 +32,8 @@ pub(super) fn header_spec(driver: Driver) -> ExtensionSpec<'static> {
 /// How indexes of dbox are kept.
 pub(super) fn index_settings(settings: &StoreSettings) -> IndexSettings {
     IndexSettings {
-        fsync: settings.fsync,
-        lock_method: settings.lock_method,
         is_truth: true,
-        ..IndexSettings::default()
+        ..settings.into()
     }
 }
 

@@ -3,26 +3,22 @@
 mod table;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bstr::BString;
-use dsync_proto::items::CacheField;
-use dsync_proto::types::{Guid, MailErrorClass, MailGuid, ModSeq, Uid};
+use dsync_proto::types::{MailErrorClass, MailGuid, Uid};
 
 use super::bodies::{Bodies, Disk};
-use super::identity::{self, INDEX_LOCK_TIMEOUT, INDEX_PREFIX};
+use super::identity::{self, INDEX_LOCK_TIMEOUT};
 use super::message::StoredMessage;
-use crate::attribute_dict::AttributeDict;
 use crate::changes::Changes;
-use crate::index::{Cached, Index, Origin, Transaction, cache_fields};
+use crate::folders::MailboxPaths;
+use crate::index::{Cached, Index, Origin, Transaction};
 use crate::location::Driver;
-use crate::lock::FileLock;
 use crate::mailbox::count_virtual_size;
+use crate::opened::Format;
 use crate::{
-    AttributeData, AttributeName, Capabilities, ChangeLog, CommitReport, FlagUpdate, Mailbox,
-    MailboxStatus, MessageTable, MetadataUpdate, OpenMessage, OpenMode, Result, SaveMessage,
-    StorageError,
+    CommitReport, MailboxStatus, MessageTable, OpenMessage, OpenMode, Result, SaveMessage,
+    StorageError, StoreSettings,
 };
 
 /// An open mailbox.
@@ -31,105 +27,27 @@ pub(super) struct DboxMailbox {
     driver: Driver,
     index: Index,
     bodies: Box<dyn Bodies>,
-    attributes: Arc<AttributeDict>,
-    mode: OpenMode,
-    sync_lock: Option<FileLock>,
-    status: Option<MailboxStatus>,
-    table: Option<Arc<MessageTable>>,
+    /// UIDVALIDITY of the snapshot.
+    uid_validity: u32,
     /// GUIDs that were read from files; a UID never becomes another message's.
     guids: BTreeMap<Uid, BString>,
     cached: Option<Cached>,
     /// The index as others see it, if it has news since the snapshot.
     present: Option<Index>,
-    changes: Changes,
 }
 
 impl DboxMailbox {
     /// A mailbox with this index, which tells who it is.
-    pub(super) fn new(
-        disk: Disk,
-        driver: Driver,
-        index: Index,
-        bodies: Box<dyn Bodies>,
-        attributes: Arc<AttributeDict>,
-        mode: OpenMode,
-    ) -> Self {
+    pub(super) fn new(disk: Disk, driver: Driver, index: Index, bodies: Box<dyn Bodies>) -> Self {
         Self {
             disk,
             driver,
             index,
             bodies,
-            attributes,
-            mode,
-            sync_lock: None,
-            status: None,
-            table: None,
+            uid_validity: 0,
             guids: BTreeMap::new(),
             cached: None,
             present: None,
-            changes: Changes::default(),
-        }
-    }
-
-    fn writable(&self) -> Result<()> {
-        match self.mode {
-            OpenMode::Write => Ok(()),
-            OpenMode::Read => Err(StorageError::new(
-                MailErrorClass::Permission,
-                format!(
-                    "mailbox {} was opened for reading only",
-                    self.disk.paths.name
-                ),
-            )),
-        }
-    }
-
-    /// Ends what others began; modseqs of messages are kept from now on.
-    fn bring_in_step(&mut self) -> Result<()> {
-        self.index.refresh()?;
-        identity::check(&self.index, &self.disk.paths.name)?;
-        if self.bodies.needs_repair(&mut self.index)? {
-            self.bodies.repair(&mut self.index)?;
-        }
-        if !self.index.state().has_modseqs() {
-            let mut locked = self.index.lock(INDEX_LOCK_TIMEOUT)?;
-            let mut transaction = Transaction::new(Origin::FACT);
-            transaction.enable_modseqs();
-            locked.append(&transaction)?;
-            locked.finish()?;
-        }
-        Ok(())
-    }
-
-    /// A new snapshot of what the index says; it does not change before the next one.
-    fn take_snapshot(&mut self) {
-        let state = self.index.state();
-        let header = state.header();
-        let status = MailboxStatus {
-            guid: identity::guid_of(state, self.driver),
-            uid_validity: header.uid_validity(),
-            uid_next: header.next_uid(),
-            messages: state.len() as u32,
-            first_recent_uid: header.first_recent_uid().max(1),
-            highest_modseq: state.highest_modseq(),
-            highest_pvt_modseq: 0,
-        };
-        let renumbered = self
-            .status
-            .is_some_and(|before| before.uid_validity != status.uid_validity);
-        if renumbered {
-            self.guids.clear();
-        }
-        self.status = Some(status);
-        self.table = None;
-        self.cached = None;
-        self.present = None;
-    }
-
-    fn snapshot(&mut self) -> Result<MailboxStatus> {
-        match self.status {
-            Some(status) => Ok(status),
-            None => self.refresh(),
         }
     }
 
@@ -155,12 +73,6 @@ impl DboxMailbox {
         }
     }
 
-    /// Collects all messages of the snapshot for an expunge.
-    pub(super) fn expunge_all(&mut self) {
-        let uids = self.index.state().messages().map(|message| message.uid());
-        self.changes.expunges.extend(uids);
-    }
-
     /// Whether a message of the snapshot is not in the index any more, while the snapshot stays.
     fn is_expunged(&mut self, uid: Uid) -> Result<bool> {
         if !self.index.has_news()? {
@@ -184,7 +96,6 @@ impl DboxMailbox {
 
     /// A message of the snapshot; `None` if it was expunged.
     fn stored(&mut self, uid: Uid) -> Result<Option<StoredMessage>> {
-        self.snapshot()?;
         // The file of an expunged message may be there still (mdbox).
         if self.driver == Driver::Mdbox && self.is_expunged(uid)? {
             return Ok(None);
@@ -223,60 +134,58 @@ impl DboxMailbox {
     }
 }
 
-impl Mailbox for DboxMailbox {
-    fn name(&self) -> &str {
-        &self.disk.paths.name
+impl Format for DboxMailbox {
+    fn paths(&self) -> &MailboxPaths {
+        &self.disk.paths
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::FULL
+    fn settings(&self) -> &StoreSettings {
+        &self.disk.settings
     }
 
-    fn lock_for_sync(&mut self, timeout: Duration) -> Result<()> {
-        if self.sync_lock.is_none() {
-            self.sync_lock = self
-                .disk
-                .paths
-                .lock_for_sync(&self.disk.settings, timeout)?;
+    fn index(&mut self) -> &mut Index {
+        &mut self.index
+    }
+
+    fn bring_in_step(&mut self) -> Result<()> {
+        self.index.refresh()?;
+        identity::check(&self.index, &self.disk.paths.name)?;
+        if self.bodies.needs_repair(&mut self.index)? {
+            self.bodies.repair(&mut self.index)?;
+        }
+        if !self.index.state().has_modseqs() {
+            let mut locked = self.index.lock(INDEX_LOCK_TIMEOUT)?;
+            let mut transaction = Transaction::new(Origin::FACT);
+            transaction.enable_modseqs();
+            locked.append(&transaction)?;
+            locked.finish()?;
         }
         Ok(())
     }
 
-    fn refresh(&mut self) -> Result<MailboxStatus> {
-        self.bring_in_step()?;
-        self.take_snapshot();
-        self.snapshot()
-    }
-
-    fn status(&mut self) -> Result<MailboxStatus> {
-        self.snapshot()
-    }
-
-    fn cache_fields(&mut self) -> Result<Vec<CacheField>> {
-        match &self.disk.paths.index_dir {
-            Some(dir) => cache_fields(dir, INDEX_PREFIX),
-            None => Ok(Vec::new()),
+    fn take_snapshot(&mut self) -> Result<MailboxStatus> {
+        let state = self.index.state();
+        let header = state.header();
+        let status = MailboxStatus {
+            guid: identity::guid_of(state, self.driver),
+            uid_validity: header.uid_validity(),
+            uid_next: header.next_uid(),
+            messages: state.len() as u32,
+            first_recent_uid: header.first_recent_uid().max(1),
+            highest_modseq: state.highest_modseq(),
+            highest_pvt_modseq: 0,
+        };
+        if self.uid_validity != status.uid_validity {
+            self.guids.clear();
         }
+        self.uid_validity = status.uid_validity;
+        self.cached = None;
+        self.present = None;
+        Ok(status)
     }
 
-    fn messages(&mut self) -> Result<Arc<MessageTable>> {
-        self.snapshot()?;
-        if let Some(table) = &self.table {
-            return Ok(Arc::clone(table));
-        }
-        let table = Arc::new(self.make_table()?);
-        self.table = Some(Arc::clone(&table));
-        Ok(table)
-    }
-
-    fn changes_since(
-        &mut self,
-        modseq: ModSeq,
-        _pvt_modseq: ModSeq,
-        highest_uid: Uid,
-    ) -> Result<ChangeLog> {
-        self.snapshot()?;
-        self.index.changes_since(modseq, highest_uid)
+    fn make_table(&mut self, mode: OpenMode) -> Result<MessageTable> {
+        self.table(mode)
     }
 
     fn open_message(&mut self, uid: Uid) -> Result<Option<OpenMessage>> {
@@ -310,26 +219,7 @@ impl Mailbox for DboxMailbox {
         Ok(stored.map(|stored| stored.metadata.received.unwrap_or(0)))
     }
 
-    fn attributes(&mut self) -> Result<Vec<AttributeName>> {
-        if !self.attributes.is_enabled() {
-            return Ok(Vec::new());
-        }
-        let guid = self.snapshot()?.guid;
-        self.attributes.list(guid)
-    }
-
-    fn attribute(&mut self, name: &AttributeName) -> Result<Option<AttributeData>> {
-        let guid = self.snapshot()?.guid;
-        let value = self.attributes.get(guid, name)?;
-        Ok(value.map(|value| AttributeData {
-            value,
-            stream: false,
-            last_change: 0,
-        }))
-    }
-
     fn save_begin(&mut self, message: SaveMessage) -> Result<()> {
-        self.writable()?;
         let message = self.with_guid(message);
         self.bodies.begin(message)
     }
@@ -347,13 +237,11 @@ impl Mailbox for DboxMailbox {
     }
 
     fn save_another(&mut self, message: SaveMessage) -> Result<()> {
-        self.writable()?;
         let message = self.with_guid(message);
         self.bodies.another(message)
     }
 
     fn copy(&mut self, source: Uid, message: SaveMessage) -> Result<bool> {
-        self.writable()?;
         let Some(stored) = self.stored(source)? else {
             return Ok(false);
         };
@@ -366,65 +254,11 @@ impl Mailbox for DboxMailbox {
         Ok(true)
     }
 
-    fn update_flags(&mut self, uid: Uid, update: FlagUpdate) -> Result<()> {
-        self.writable()?;
-        self.changes.update_flags(uid, update);
-        Ok(())
+    fn has_saves(&self) -> bool {
+        self.bodies.has_saves()
     }
 
-    fn expunge(&mut self, uid: Uid) -> Result<()> {
-        self.writable()?;
-        self.changes.expunges.insert(uid);
-        Ok(())
+    fn commit(&mut self, changes: Changes) -> Result<CommitReport> {
+        self.bodies.commit(&mut self.index, &changes)
     }
-
-    fn set_attribute(&mut self, name: &AttributeName, data: Option<AttributeData>) -> Result<()> {
-        self.writable()?;
-        self.attributes.require()?;
-        self.changes.attributes.push((name.clone(), data));
-        Ok(())
-    }
-
-    fn update_metadata(&mut self, update: MetadataUpdate) -> Result<()> {
-        self.writable()?;
-        self.changes.update_metadata(&self.disk.paths.name, update)
-    }
-
-    fn reassign_uids(&mut self, uids: &[Uid]) -> Result<()> {
-        self.writable()?;
-        self.changes.reassign.extend_from_slice(uids);
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<CommitReport> {
-        let mut changes = std::mem::take(&mut self.changes);
-        if !self.bodies.has_saves() && changes.is_empty() {
-            self.bodies.abort();
-            return Ok(CommitReport::default());
-        }
-        let status = self.snapshot()?;
-        changes.metadata.uid_validity = changes
-            .metadata
-            .uid_validity
-            .filter(|wanted| *wanted != status.uid_validity);
-        set_attributes(&self.attributes, status.guid, &changes)?;
-        let result = self.bodies.commit(&mut self.index, &changes);
-        if result.is_err() {
-            self.status = None;
-            self.table = None;
-        } else {
-            self.take_snapshot();
-        }
-        result
-    }
-}
-
-/// Before the log tells of them: a change that nobody was told of is found by the next full run,
-/// one that was told but not made would be lost.
-fn set_attributes(dict: &AttributeDict, mailbox: Guid, changes: &Changes) -> Result<()> {
-    let attributes = changes.attribute_values();
-    if attributes.is_empty() {
-        return Ok(());
-    }
-    dict.set(mailbox, &attributes)
 }

@@ -16,6 +16,7 @@ use crate::attribute_dict::AttributeDict;
 use crate::folders::{Folders, MailboxPaths};
 use crate::index::{Index, Origin, Transaction};
 use crate::location::{Driver, Location};
+use crate::opened::Opened;
 use crate::{
     Created, ListEntry, Mailbox, MailboxIdentity, MailboxLogRecord, Namespace, OpenMode, Result,
     Store, StoreSettings,
@@ -92,7 +93,11 @@ impl DboxStore {
         }
     }
 
-    pub(super) fn open_mailbox(&mut self, name: &str, mode: OpenMode) -> Result<DboxMailbox> {
+    pub(super) fn open_mailbox(
+        &mut self,
+        name: &str,
+        mode: OpenMode,
+    ) -> Result<Opened<DboxMailbox>> {
         let (storage_name, paths) = self.folders.locate_mailbox(name)?;
         let index = self.settled_index(name, &paths)?;
         let disk = self.disk(paths);
@@ -103,11 +108,9 @@ impl DboxStore {
             }
             None => Box::new(SingleBodies::new(disk.clone())),
         };
+        let mailbox = DboxMailbox::new(disk, self.driver, index, bodies);
         let attributes = Arc::clone(&self.attributes);
-        let driver = self.driver;
-        Ok(DboxMailbox::new(
-            disk, driver, index, bodies, attributes, mode,
-        ))
+        Ok(Opened::new(mailbox, attributes, mode))
     }
 }
 

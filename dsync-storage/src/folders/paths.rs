@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::create_dirs;
 use crate::lock::FileLock;
 use crate::permissions::CreateModes;
 use crate::{Result, StorageError, StoreSettings};
@@ -55,6 +56,9 @@ impl MailboxPaths {
         let Some(path) = &self.sync_lock else {
             return Ok(None);
         };
+        if let Some(dir) = path.parent() {
+            create_dirs(dir, &self.modes)?;
+        }
         let timeout = settings.lock_timeout(timeout);
         let lock = FileLock::acquire(path, &self.modes, settings.lock_method, timeout);
         lock.map(Some).map_err(|error| {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
 use crate::settings::{Fsync, LockMethod};
-use crate::{ChangeLog, Result, StorageError};
+use crate::{ChangeLog, Result, StorageError, StoreSettings};
 
 use super::cache::Cached;
 use super::damage::{Damage, note};
@@ -43,6 +43,16 @@ pub struct IndexSettings {
     pub rotate_min_age: Duration,
     /// Logs above this size are rotated.
     pub rotate_max_size: u32,
+}
+
+impl From<&StoreSettings> for IndexSettings {
+    fn from(settings: &StoreSettings) -> Self {
+        Self {
+            fsync: settings.fsync,
+            lock_method: settings.lock_method,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for IndexSettings {

@@ -35,7 +35,7 @@ use crate::{CommitReport, Result, StorageError};
 
 impl MboxMailbox {
     /// Brings the index in step with the file, and gives UIDs to messages that have none.
-    pub(super) fn bring_in_step(&mut self) -> Result<()> {
+    pub(super) fn learn_of_file(&mut self) -> Result<()> {
         let locked = LockedFile::read(&self.path, &self.settings)?;
         self.index.refresh()?;
         let journal = self.index_dir.join(JOURNAL);

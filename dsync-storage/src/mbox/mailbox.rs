@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bstr::BString;
-use dsync_proto::items::CacheField;
-use dsync_proto::types::{MailErrorClass, MailGuid, ModSeq, Uid};
+use dsync_proto::types::{MailErrorClass, MailGuid, Uid};
 
 use super::guids::Guids;
 use super::headers;
@@ -19,21 +18,17 @@ use super::records::guid_of;
 use super::resolve::{Known, resolve};
 use super::scan::Entry;
 use super::staging::{Staging, unnamed};
-use crate::attribute_dict::AttributeDict;
 use crate::changes::Changes;
 use crate::folders::{MailboxPaths, create_dirs};
-use crate::index::{Cached, Index, IndexSettings, cache_fields};
-use crate::lock::FileLock;
+use crate::index::{Cached, Index};
+use crate::opened::{Format, INDEX_PREFIX};
 use crate::permissions::CreateModes;
 use crate::unique::UniqueSource;
 use crate::{
-    AttributeData, AttributeName, Capabilities, ChangeLog, CommitReport, FlagUpdate, Mailbox,
-    MailboxStatus, MessageTable, MetadataUpdate, OpenMessage, OpenMode, Result, SaveMessage,
+    CommitReport, MailboxStatus, MessageTable, OpenMessage, OpenMode, Result, SaveMessage,
     StorageError, StoreSettings,
 };
 
-/// Names of the index files begin so.
-pub(super) const INDEX_PREFIX: &str = "dovecot.index";
 /// Longest wait for the lock of an index log.
 pub(super) const INDEX_LOCK_TIMEOUT: Duration = Duration::from_secs(180);
 /// Larger messages are not read into memory.
@@ -63,12 +58,7 @@ impl FileStamp {
 
 /// The index of a mailbox. It can be made anew from the file.
 pub(super) fn open_index(dir: &Path, settings: &StoreSettings) -> Result<Index> {
-    let index_settings = IndexSettings {
-        fsync: settings.fsync,
-        lock_method: settings.lock_method,
-        ..IndexSettings::default()
-    };
-    Index::open(dir, INDEX_PREFIX, index_settings)
+    Index::open(dir, INDEX_PREFIX, settings.into())
 }
 
 /// An open mailbox.
@@ -83,36 +73,26 @@ pub(super) struct MboxMailbox {
     pub(super) settings: StoreSettings,
     paths: MailboxPaths,
     unique: UniqueSource,
-    attributes: Arc<AttributeDict>,
-    mode: OpenMode,
     pub(super) index: Index,
     /// The file as it was when it was last looked at.
     pub(super) entries: Arc<[Entry]>,
     pub(super) stamp: Option<FileStamp>,
     pub(super) staging: Staging,
-    changes: Changes,
-    sync_lock: Option<FileLock>,
-    snapshot: Option<Snapshot>,
+    snapshot: Snapshot,
 }
 
 /// What reading calls answer from.
+#[derive(Default)]
 struct Snapshot {
-    status: MailboxStatus,
     /// Entries of the messages, by UID.
     entries: BTreeMap<Uid, Entry>,
     stamp: Option<FileStamp>,
     guids: BTreeMap<Uid, BString>,
-    table: Option<Arc<MessageTable>>,
     cached: Option<Cached>,
 }
 
 impl MboxMailbox {
-    pub(super) fn new(
-        paths: MailboxPaths,
-        settings: &StoreSettings,
-        attributes: Arc<AttributeDict>,
-        mode: OpenMode,
-    ) -> Result<Self> {
+    pub(super) fn new(paths: MailboxPaths, settings: &StoreSettings) -> Result<Self> {
         let Some(index_dir) = paths.index_dir.clone() else {
             return Err(StorageError::new(
                 MailErrorClass::NotPossible,
@@ -129,95 +109,16 @@ impl MboxMailbox {
             index: open_index(&index_dir, settings)?,
             index_dir,
             paths,
-            attributes,
-            mode,
             entries: Arc::default(),
             stamp: None,
             staging: Staging::default(),
-            changes: Changes::default(),
-            sync_lock: None,
-            snapshot: None,
+            snapshot: Snapshot::default(),
         })
-    }
-
-    fn writable(&self) -> Result<()> {
-        match self.mode {
-            OpenMode::Write => Ok(()),
-            OpenMode::Read => Err(StorageError::new(
-                MailErrorClass::Permission,
-                format!("mailbox {} was opened for reading only", self.name),
-            )),
-        }
-    }
-
-    fn take_snapshot(&mut self) -> Result<MailboxStatus> {
-        let state = self.index.state();
-        let header = state.header();
-        let status = MailboxStatus {
-            guid: guid_of(state),
-            uid_validity: header.uid_validity(),
-            uid_next: header.next_uid(),
-            messages: state.len() as u32,
-            first_recent_uid: header.first_recent_uid().max(1),
-            highest_modseq: state.highest_modseq(),
-            highest_pvt_modseq: 0,
-        };
-        // Both say the same now.
-        let resolved = resolve(&self.entries, &Known::of(state));
-        let real = self.entries.iter().filter(|entry| !entry.meta.is_pseudo);
-        let messages: Vec<(Uid, &Entry)> = resolved.uids.iter().copied().zip(real).collect();
-        let mut guids = Guids::read(&self.index_dir)?;
-        let names = guids.of(status.uid_validity, &messages);
-        if let Err(error) = guids.write(&self.index_dir, &self.modes, self.settings.syncs()) {
-            // They are computed in the same way next time.
-            tracing::warn!("mailbox {}: {error}", self.name);
-        }
-        let uids = messages.iter().map(|(uid, _)| *uid);
-        self.snapshot = Some(Snapshot {
-            status,
-            guids: uids.zip(names).collect(),
-            entries: messages
-                .iter()
-                .map(|(uid, entry)| (*uid, (*entry).clone()))
-                .collect(),
-            stamp: self.stamp,
-            table: None,
-            cached: None,
-        });
-        Ok(status)
-    }
-
-    fn snapshot(&mut self) -> Result<&mut Snapshot> {
-        if self.snapshot.is_none() {
-            self.refresh()?;
-        }
-        self.snapshot.as_mut().ok_or_else(|| {
-            StorageError::new(MailErrorClass::Temporary, "the mailbox cannot be read")
-        })
-    }
-
-    fn make_table(&mut self) -> Result<MessageTable> {
-        self.snapshot()?;
-        let mut table = MessageTable::new();
-        let Some(snapshot) = &self.snapshot else {
-            return Ok(table);
-        };
-        let state = self.index.state();
-        table.reserve(state.len());
-        for message in state.messages() {
-            let Some(guid) = snapshot.guids.get(&message.uid()) else {
-                continue;
-            };
-            let set = table.keyword_set(message.keywords());
-            // The index keeps UIDs in order.
-            let _ = table.push(message.uid(), message.flags(), set, message.modseq(), guid);
-        }
-        Ok(table)
     }
 
     /// The file, locked for reading, and where a message of the snapshot is in it now.
     fn find(&mut self, uid: Uid) -> Result<Option<(LockedFile, Entry)>> {
-        let Some(entry) = self.snapshot()?.entries.get(&uid).cloned() else {
+        let Some(entry) = self.snapshot.entries.get(&uid).cloned() else {
             return Ok(None);
         };
         let locked = match LockedFile::read(&self.path, &self.settings) {
@@ -225,7 +126,7 @@ impl MboxMailbox {
             other => other?,
         };
         let now = FileStamp::of(&locked.file, &self.path)?;
-        if self.snapshot.as_ref().and_then(|snapshot| snapshot.stamp) == Some(now) {
+        if self.snapshot.stamp == Some(now) {
             return Ok(Some((locked, entry)));
         }
         self.look(&locked.file)?;
@@ -264,15 +165,11 @@ impl MboxMailbox {
     }
 
     fn saved_date(&mut self, uid: Uid) -> i64 {
-        let cached = self.index.cached();
-        let Some(snapshot) = &mut self.snapshot else {
-            return 0;
-        };
-        if snapshot.cached.is_none() {
-            snapshot.cached = cached.ok();
+        if self.snapshot.cached.is_none() {
+            self.snapshot.cached = self.index.cached().ok();
         }
         let message = self.index.state().message(uid);
-        let date = snapshot.cached.as_ref().zip(message);
+        let date = self.snapshot.cached.as_ref().zip(message);
         let date = date.and_then(|(cached, message)| cached.saved_date(&message));
         date.map_or(0, i64::from)
     }
@@ -298,53 +195,71 @@ impl MboxMailbox {
     }
 }
 
-impl Mailbox for MboxMailbox {
-    fn name(&self) -> &str {
-        &self.name
+impl Format for MboxMailbox {
+    fn paths(&self) -> &MailboxPaths {
+        &self.paths
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::FULL
+    fn settings(&self) -> &StoreSettings {
+        &self.settings
     }
 
-    fn lock_for_sync(&mut self, timeout: Duration) -> Result<()> {
-        if self.sync_lock.is_none() {
-            create_dirs(&self.index_dir, &self.modes)?;
-            self.sync_lock = self.paths.lock_for_sync(&self.settings, timeout)?;
+    fn index(&mut self) -> &mut Index {
+        &mut self.index
+    }
+
+    fn bring_in_step(&mut self) -> Result<()> {
+        self.learn_of_file()
+    }
+
+    fn take_snapshot(&mut self) -> Result<MailboxStatus> {
+        let state = self.index.state();
+        let header = state.header();
+        let status = MailboxStatus {
+            guid: guid_of(state),
+            uid_validity: header.uid_validity(),
+            uid_next: header.next_uid(),
+            messages: state.len() as u32,
+            first_recent_uid: header.first_recent_uid().max(1),
+            highest_modseq: state.highest_modseq(),
+            highest_pvt_modseq: 0,
+        };
+        // Both say the same now.
+        let resolved = resolve(&self.entries, &Known::of(state));
+        let real = self.entries.iter().filter(|entry| !entry.meta.is_pseudo);
+        let messages: Vec<(Uid, &Entry)> = resolved.uids.iter().copied().zip(real).collect();
+        let mut guids = Guids::read(&self.index_dir)?;
+        let names = guids.of(status.uid_validity, &messages);
+        if let Err(error) = guids.write(&self.index_dir, &self.modes, self.settings.syncs()) {
+            // They are computed in the same way next time.
+            tracing::warn!("mailbox {}: {error}", self.name);
         }
-        Ok(())
+        let uids = messages.iter().map(|(uid, _)| *uid);
+        self.snapshot = Snapshot {
+            guids: uids.zip(names).collect(),
+            entries: messages
+                .iter()
+                .map(|(uid, entry)| (*uid, (*entry).clone()))
+                .collect(),
+            stamp: self.stamp,
+            cached: None,
+        };
+        Ok(status)
     }
 
-    fn refresh(&mut self) -> Result<MailboxStatus> {
-        self.bring_in_step()?;
-        self.take_snapshot()
-    }
-
-    fn status(&mut self) -> Result<MailboxStatus> {
-        Ok(self.snapshot()?.status)
-    }
-
-    fn cache_fields(&mut self) -> Result<Vec<CacheField>> {
-        cache_fields(&self.index_dir, INDEX_PREFIX)
-    }
-
-    fn messages(&mut self) -> Result<Arc<MessageTable>> {
-        if let Some(table) = &self.snapshot()?.table {
-            return Ok(Arc::clone(table));
+    fn make_table(&mut self, _mode: OpenMode) -> Result<MessageTable> {
+        let mut table = MessageTable::new();
+        let state = self.index.state();
+        table.reserve(state.len());
+        for message in state.messages() {
+            let Some(guid) = self.snapshot.guids.get(&message.uid()) else {
+                continue;
+            };
+            let set = table.keyword_set(message.keywords());
+            // The index keeps UIDs in order.
+            let _ = table.push(message.uid(), message.flags(), set, message.modseq(), guid);
         }
-        let table = Arc::new(self.make_table()?);
-        self.snapshot()?.table = Some(Arc::clone(&table));
         Ok(table)
-    }
-
-    fn changes_since(
-        &mut self,
-        modseq: ModSeq,
-        _pvt_modseq: ModSeq,
-        highest_uid: Uid,
-    ) -> Result<ChangeLog> {
-        self.snapshot()?;
-        self.index.changes_since(modseq, highest_uid)
     }
 
     fn open_message(&mut self, uid: Uid) -> Result<Option<OpenMessage>> {
@@ -368,26 +283,7 @@ impl Mailbox for MboxMailbox {
         Ok(self.find(uid)?.map(|(_, entry)| entry.received))
     }
 
-    fn attributes(&mut self) -> Result<Vec<AttributeName>> {
-        if !self.attributes.is_enabled() {
-            return Ok(Vec::new());
-        }
-        let guid = self.snapshot()?.status.guid;
-        self.attributes.list(guid)
-    }
-
-    fn attribute(&mut self, name: &AttributeName) -> Result<Option<AttributeData>> {
-        let guid = self.snapshot()?.status.guid;
-        let value = self.attributes.get(guid, name)?;
-        Ok(value.map(|value| AttributeData {
-            value,
-            stream: false,
-            last_change: 0,
-        }))
-    }
-
     fn save_begin(&mut self, message: SaveMessage) -> Result<()> {
-        self.writable()?;
         self.begin(message)
     }
 
@@ -404,13 +300,11 @@ impl Mailbox for MboxMailbox {
     }
 
     fn save_another(&mut self, message: SaveMessage) -> Result<()> {
-        self.writable()?;
         let message = self.with_guid(message);
         self.staging.another(message)
     }
 
     fn copy(&mut self, source: Uid, mut message: SaveMessage) -> Result<bool> {
-        self.writable()?;
         let Some(mut original) = self.open_message(source)? else {
             return Ok(false);
         };
@@ -429,58 +323,14 @@ impl Mailbox for MboxMailbox {
         Ok(true)
     }
 
-    fn update_flags(&mut self, uid: Uid, update: FlagUpdate) -> Result<()> {
-        self.writable()?;
-        self.changes.update_flags(uid, update);
-        Ok(())
+    fn has_saves(&self) -> bool {
+        !self.staging.done.is_empty()
     }
 
-    fn expunge(&mut self, uid: Uid) -> Result<()> {
-        self.writable()?;
-        self.changes.expunges.insert(uid);
-        Ok(())
-    }
-
-    fn set_attribute(&mut self, name: &AttributeName, data: Option<AttributeData>) -> Result<()> {
-        self.writable()?;
-        self.attributes.require()?;
-        self.changes.attributes.push((name.clone(), data));
-        Ok(())
-    }
-
-    fn update_metadata(&mut self, update: MetadataUpdate) -> Result<()> {
-        self.writable()?;
-        self.changes.update_metadata(&self.name, update)
-    }
-
-    fn reassign_uids(&mut self, uids: &[Uid]) -> Result<()> {
-        self.writable()?;
-        self.changes.reassign.extend_from_slice(uids);
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<CommitReport> {
-        self.staging.abort();
+    fn commit(&mut self, changes: Changes) -> Result<CommitReport> {
         let mut staged = std::mem::take(&mut self.staging.done);
-        let mut changes = std::mem::take(&mut self.changes);
-        if staged.is_empty() && changes.is_empty() {
-            return Ok(CommitReport::default());
-        }
-        let status = self.snapshot()?.status;
-        changes.metadata.uid_validity = changes
-            .metadata
-            .uid_validity
-            .filter(|wanted| *wanted != status.uid_validity);
-        let attributes = changes.attribute_values();
-        if !attributes.is_empty() {
-            // Before the log tells of them: one that was told but not made would be lost.
-            self.attributes.set(status.guid, &attributes)?;
-        }
         let result = self.write_through(&changes, &mut staged);
         self.staging = Staging::default();
-        self.snapshot = None;
-        let report = result?;
-        self.take_snapshot()?;
-        Ok(report)
+        result
     }
 }

@@ -18,6 +18,7 @@ use crate::folders::{
 };
 use crate::index::{Origin, Transaction};
 use crate::location::Location;
+use crate::opened::Opened;
 use crate::{
     Created, ListEntry, Mailbox, MailboxIdentity, MailboxLogKind, MailboxLogRecord, Namespace,
     OpenMode, Result, StorageError, Store, StoreSettings,
@@ -43,10 +44,11 @@ impl MboxStore {
         })
     }
 
-    fn open_mailbox(&mut self, name: &str, mode: OpenMode) -> Result<MboxMailbox> {
+    fn open_mailbox(&mut self, name: &str, mode: OpenMode) -> Result<Opened<MboxMailbox>> {
         let (_, paths) = self.folders.locate_mailbox(name)?;
+        let mailbox = MboxMailbox::new(paths, &self.folders.settings)?;
         let attributes = Arc::clone(&self.attributes);
-        MboxMailbox::new(paths, &self.folders.settings, attributes, mode)
+        Ok(Opened::new(mailbox, attributes, mode))
     }
 
     /// The file appears complete, under a name that is not listed before. Killed before the index

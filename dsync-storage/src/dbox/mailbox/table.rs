@@ -15,8 +15,8 @@ const CACHE_FROM: usize = 16;
 const CACHE_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DboxMailbox {
-    pub(super) fn make_table(&mut self) -> Result<MessageTable> {
-        self.read_guids()?;
+    pub(super) fn table(&mut self, mode: OpenMode) -> Result<MessageTable> {
+        self.read_guids(mode)?;
         let state = self.index.state();
         let mut table = MessageTable::new();
         table.reserve(state.len());
@@ -39,7 +39,7 @@ impl DboxMailbox {
     }
 
     /// GUIDs are in the files only, unless they are cached.
-    fn read_guids(&mut self) -> Result<()> {
+    fn read_guids(&mut self, mode: OpenMode) -> Result<()> {
         self.open_cache();
         let (mut missing, mut opened) = (Vec::new(), Vec::new());
         for message in self.index.state().messages() {
@@ -67,7 +67,7 @@ impl DboxMailbox {
             }
         }
         self.still_there(&missing)?;
-        if opened.len() >= CACHE_FROM && self.mode == OpenMode::Write {
+        if opened.len() >= CACHE_FROM && mode == OpenMode::Write {
             self.cache_guids(&opened);
         }
         Ok(())

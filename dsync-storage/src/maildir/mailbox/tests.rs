@@ -12,11 +12,11 @@ use bstr::{BString, ByteSlice};
 use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;
-use crate::index::{Origin, Transaction};
+use crate::index::{IndexSettings, Origin, Transaction};
 use crate::location::{Location, Variables};
 use crate::maildir::uidlist::UidList;
 use crate::settings::Clock;
-use crate::{LoggedKind, Namespace, open_store};
+use crate::{FlagUpdate, LoggedKind, Mailbox, Namespace, open_store};
 
 mod commits;
 

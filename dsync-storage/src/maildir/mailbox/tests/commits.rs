@@ -1,6 +1,5 @@
 //! Commits while others are at work, several changes in one commit, requests of others.
 
-use crate::maildir::filename;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -10,7 +9,9 @@ use bstr::ByteSlice;
 use dsync_proto::types::{Flags, MailGuid};
 
 use super::*;
+use crate::MetadataUpdate;
 use crate::index::{Origin, Transaction};
+use crate::maildir::filename;
 use crate::maildir::scan::ENTRIES_READ;
 
 /// Renames a message file as a program without lock does, within one tick of the clock: the
