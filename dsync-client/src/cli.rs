@@ -420,7 +420,8 @@ pub struct SyncArguments {
     )]
     pub lock_timeout: Option<String>,
 
-    /// Give up when nothing was sent or received for this long (default 600)
+    /// Give up when nothing was sent or received for this long (default 600); until a doveadm
+    /// server has let us in, after 30 seconds at the latest
     #[arg(
         short = 'T',
         long,

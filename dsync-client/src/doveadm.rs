@@ -134,7 +134,8 @@ pub(crate) async fn call(
     let login = session_login(settings, user, options.sync.debug);
     let target = road.target.to_string();
     let log = log_sink(&target, console);
-    let connection = connect(road, &login, PATIENCE, log).await?;
+    let patience = PATIENCE.min(options.timeout);
+    let connection = connect(road, &login, patience, log).await?;
     refused(&connection.reply, &target)?;
     let Connection { reader, writer, .. } = connection;
     Ok(Opened {

@@ -15,6 +15,7 @@ mod facts;
 pub mod history;
 pub mod imap;
 pub mod listener;
+pub mod proxy;
 mod side;
 pub mod soak;
 pub mod sshd;

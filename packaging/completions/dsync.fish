@@ -55,7 +55,7 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -s O -l sync-flags -d 
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s I -l sync-max-size -d 'Only messages of at most this size, such as 500K or 20M' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s a -l all-mailbox -d 'Virtual mailbox with all messages, from which the other side copies instead of fetching' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s l -l lock-timeout -d 'Allow one run per user at a time, and wait this many seconds for another one to end' -r
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600); until a doveadm server has let us in, after 30 seconds at the latest' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s S -l socket-path -d 'Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT' -r
@@ -90,7 +90,7 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s O -l sync-flags -
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s I -l sync-max-size -d 'Only messages of at most this size, such as 500K or 20M' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s a -l all-mailbox -d 'Virtual mailbox with all messages, from which the other side copies instead of fetching' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s l -l lock-timeout -d 'Allow one run per user at a time, and wait this many seconds for another one to end' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600); until a doveadm server has let us in, after 30 seconds at the latest' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s r -l rawlog -d 'Append everything that is sent and received to this file' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s p -l destination-option -d 'Setting for the destination only, if it is a location; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s S -l socket-path -d 'Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT' -r
