@@ -7,7 +7,7 @@ use dsync_engine::{Brain, SyncOptions};
 use dsync_proto::items::SyncType;
 use dsync_proto::state_string;
 use dsync_transport::{
-    CommandEnd, Ending, Rawlog, Role, Session, SessionOptions, drive, drive_local,
+    CommandEnd, Ending, Rawlog, Role, SSH_FAILED, Session, SessionOptions, drive, drive_local,
 };
 
 use crate::console::Console;
@@ -124,9 +124,12 @@ fn add_command(report: &mut Report, session: &Session, end: &CommandEnd, console
             }
         }
         Some(error) if session.ending == Ending::Closed || error.reported_by_peer => {
+            let what = match end.is_ssh_failure() {
+                true => SSH_FAILED,
+                false => error.message.as_str(),
+            };
             error.message = format!(
-                "{} [the command {} {}]",
-                error.message,
+                "{what} [the command {} {}]",
                 dsync_transport::first_line(end.command.as_bytes()),
                 end.describe()
             );

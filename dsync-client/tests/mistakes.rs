@@ -19,6 +19,20 @@ fn nothing_to_sync() {
 }
 
 #[test]
+fn a_mail_location_that_is_not_there() {
+    let home = Home::new();
+    let run = home.dsync(&[
+        "-o",
+        "mail_location=maildir:~/Mail",
+        "sync",
+        "maildir:backup",
+    ]);
+    let text = run.fails_with(68, "mail directory ");
+    let hint = "Mail does not exist (mail_location = maildir:~/Mail, from -o; -o mail_location=";
+    assert!(text.contains(hint), "{text}");
+}
+
+#[test]
 fn debug_says_what_was_understood() {
     let home = Home::with_mail();
     let run = home.dsync(&["-D", "sync", "-n", "nowhere/", "maildir:backup"]);

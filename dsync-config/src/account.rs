@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dsync_proto::types::MailErrorClass;
 use dsync_storage::location::{LayoutKind, Location};
 use dsync_storage::settings::{Fsync, LockMethod};
-use dsync_storage::{Account, Namespace, Store, StoreSettings, open_store};
+use dsync_storage::{Account, Namespace, StorageError, Store, StoreSettings, open_store};
 
 use crate::{
     ConfigError, DOTLOCK_USE_EXCL, HOSTNAME, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC,
@@ -68,7 +69,11 @@ impl AccountOptions<'_> {
         for settings in namespaces {
             let own = Some(&settings.location).filter(|own| !own.is_empty());
             let text = own.unwrap_or(&location);
-            let (store, root) = self.open_store(settings, text)?;
+            let opened = self.open_store(settings, text);
+            let (store, root) = match own {
+                Some(_) => opened?,
+                None => opened.map_err(|error| self.with_origin(error))?,
+            };
             if !root.is_dir() {
                 missing_roots.push((settings.prefix.clone(), root.clone()));
             }
@@ -124,6 +129,26 @@ impl AccountOptions<'_> {
         let store =
             open_store(&location, namespace, &store_settings).map_err(ConfigError::Store)?;
         Ok((store, location.root))
+    }
+
+    /// Says where a mail location that is not there was given: it may not be the one that the
+    /// person at the terminal has in mind.
+    fn with_origin(&self, error: ConfigError) -> ConfigError {
+        let origin = self.settings.origin(&MAIL_LOCATION);
+        match (error, origin) {
+            (ConfigError::Store(error), Some(origin))
+                if error.class == MailErrorClass::NotFound =>
+            {
+                let location = self.settings.text(&MAIL_LOCATION);
+                let message = format!(
+                    "{} (mail_location = {location}, from {origin}; -o mail_location=LOCATION \
+                     names another place)",
+                    error.message
+                );
+                ConfigError::Store(StorageError::new(error.class, message))
+            }
+            (error, _) => error,
+        }
     }
 
     /// The account's own location: the setting, else `~/Maildir` if it exists.

@@ -138,6 +138,9 @@ pub struct CommandEnd {
     pub wrote_stderr: bool,
 }
 
+/// It said itself what was in the way.
+pub const SSH_FAILED: &str = "ssh could not connect or log in; its own words are above";
+
 impl CommandEnd {
     /// What to tell about it after a run, if anything (`spec/transports-and-cli.md` 7.3).
     pub fn complaint(&self) -> Option<String> {
@@ -157,6 +160,7 @@ impl CommandEnd {
         match status.code() {
             None | Some(0) => None,
             Some(75) if self.wrote_stderr => None,
+            Some(_) if self.is_ssh_failure() => Some(format!("{SSH_FAILED}: {}", self.command)),
             Some(code) => Some(format!(
                 "Remote command returned error {code}: {}",
                 self.command
@@ -172,14 +176,16 @@ impl CommandEnd {
             Some(status) => match (status.code(), status.signal()) {
                 (Some(0), _) => "ended without an error".to_owned(),
                 (Some(127), _) => "ended with status 127: a program was not found".to_owned(),
-                (Some(255), _) if self.command.starts_with("ssh ") => {
-                    "ended with status 255: ssh could not connect or log in".to_owned()
-                }
                 (Some(code), _) => format!("ended with status {code}"),
                 (None, Some(signal)) => format!("was killed by signal {signal}"),
                 (None, None) => "ended".to_owned(),
             },
         }
+    }
+
+    /// Whether it was ssh, and ssh itself failed: it could not connect or log in, and said why.
+    pub fn is_ssh_failure(&self) -> bool {
+        self.code() == Some(255) && self.command.starts_with("ssh ")
     }
 
     /// Its exit code.

@@ -20,7 +20,7 @@ mod session;
 mod signals;
 mod ssh;
 
-pub use command::{CommandEnd, RemoteCommand, SpawnError, own_program};
+pub use command::{CommandEnd, RemoteCommand, SSH_FAILED, SpawnError, own_program};
 pub use fault::{Ending, Role, first_line};
 pub use local::{LocalOutcome, drive_local};
 pub use rawlog::Rawlog;

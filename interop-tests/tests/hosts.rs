@@ -163,7 +163,10 @@ fn ssh_that_fails() -> Result<()> {
     fs::write(sshd.known_hosts(), "")?;
     let one = sync(&["-u", "ann", "remote:127.0.0.1"])?.expect_code(75)?;
     ensure!(
-        one.stderr.contains("Host key verification failed"),
+        one.stderr.contains("Host key verification failed")
+            && one
+                .stderr
+                .contains("ssh could not connect or log in; its own words are above"),
         "{}",
         one.stderr
     );
