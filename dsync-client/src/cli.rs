@@ -316,7 +316,7 @@ pub struct SyncArguments {
     #[arg(short, long, value_name = "USER", help_heading = "Whose mail")]
     pub user: Option<String>,
 
-    /// All users of the userdb, one after the other
+    /// All users of the userdb
     #[arg(short = 'A', long, help_heading = "Whose mail", conflicts_with_all = ["user", "user_file"])]
     pub all_users: bool,
 
@@ -329,6 +329,12 @@ pub struct SyncArguments {
         conflicts_with = "user"
     )]
     pub user_file: Option<PathBuf>,
+
+    /// So many users at one time (-A, -F, a mask). Default: one for each processor, at most 8; an
+    /// sshd allows 10 for each connection
+    #[arg(long, value_name = "NUMBER", help_heading = "Whose mail",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub jobs: Option<u16>,
 
     /// The other side is the source, the own store the destination (backup and -1)
     #[arg(short = 'R', long, help_heading = "What is done")]

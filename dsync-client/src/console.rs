@@ -54,6 +54,14 @@ impl Console {
         }
     }
 
+    /// The same console with lines only.
+    pub(crate) fn without_bar(&self) -> Self {
+        Self {
+            bar: None,
+            ..self.clone()
+        }
+    }
+
     /// What every line begins with.
     fn prefix(&self) -> String {
         match &self.user {

@@ -17,6 +17,7 @@ use dsync_transport::net::{Target, TlsClient, TlsClientOptions, TlsVersion};
 use crate::console::Console;
 use crate::ended::Ended;
 use crate::failure::Failure;
+use crate::hosts::Hosts;
 use crate::road::Opened;
 
 /// How long everything before the session may take (`spec/transports-and-cli.md` 12).
@@ -123,27 +124,40 @@ pub(crate) fn road(
     })
 }
 
-/// Starts a session of `dsync-server` on a doveadm server.
-pub(crate) async fn call(
-    road: &Road,
-    settings: &Settings,
-    user: &str,
-    options: &RunOptions,
-    console: &Console,
-) -> Result<Opened, Failure> {
-    let login = session_login(settings, user, options.sync.debug);
-    let target = road.target.to_string();
-    let log = log_sink(&target, console);
-    let patience = PATIENCE.min(options.timeout);
-    let connection = connect(road, &login, patience, log).await?;
-    refused(&connection.reply, &target)?;
-    let Connection { reader, writer, .. } = connection;
-    Ok(Opened {
-        reader: Box::new(reader),
-        writer: Box::new(writer),
-        peer_name: target,
-        command: None,
-    })
+/// A session of `dsync-server` that a doveadm server shall start.
+pub(crate) struct Call<'a> {
+    pub(crate) road: &'a Road,
+    pub(crate) settings: &'a Settings,
+    pub(crate) user: &'a str,
+    pub(crate) options: &'a RunOptions,
+}
+
+impl Call<'_> {
+    /// Starts it. A server that does not let anybody in is not asked again for a while.
+    pub(crate) async fn open(&self, hosts: &Hosts, console: &Console) -> Result<Opened, Failure> {
+        let login = session_login(self.settings, self.user, self.options.sync.debug);
+        let target = self.road.target.to_string();
+        hosts.expect_reachable(&target)?;
+        let log = log_sink(&target, console);
+        let patience = PATIENCE.min(self.options.timeout);
+        let connection = connect(self.road, &login, patience, log).await;
+        let connection = connection.map_err(|error| {
+            let is_for_all = error.is_for_all();
+            let failure = Failure::from(error);
+            if is_for_all {
+                hosts.is_unreachable(&target, &failure);
+            }
+            failure
+        })?;
+        refused(&connection.reply, &target)?;
+        let Connection { reader, writer, .. } = connection;
+        Ok(Opened {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            peer_name: target,
+            command: None,
+        })
+    }
 }
 
 /// What a doveadm server is told to start a session for this user.

@@ -6,8 +6,10 @@ mod doveadm;
 mod drive;
 mod ended;
 mod failure;
+mod hosts;
 mod index;
 mod json;
+mod many;
 mod report;
 mod road;
 mod run;
@@ -18,6 +20,7 @@ mod worker;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::{env, io};
 
 use clap::Parser;
@@ -31,9 +34,9 @@ use dsync_engine::Mode;
 use crate::console::Console;
 use crate::doveadm::Elsewhere;
 use crate::failure::Failure;
-use crate::road::SshMasters;
+use crate::hosts::Hosts;
 use crate::run::{Inputs, Stop, run_user};
-use crate::users::{Selection, Summary};
+use crate::users::Selection;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -122,13 +125,14 @@ fn start(
         is_worker: cli.worker.is_some(),
         of_many,
         replicates: arguments.replicator_notify,
-        ssh: SshMasters::default(),
+        hosts: Hosts::default(),
         elsewhere,
     };
     if of_many {
-        inputs.ssh.folder = Some(env::temp_dir());
+        inputs.hosts.folder = Some(env::temp_dir());
     }
-    block_on(run_all(&inputs, &selection, output, console))
+    let jobs = many::jobs(arguments.jobs);
+    block_on(run_all(Arc::new(inputs), &selection, jobs, output, console))
 }
 
 /// Runs the asynchronous part of a command.
@@ -158,15 +162,16 @@ fn show_index(command: &IndexCommand, global: &GlobalArguments) -> Result<u8, Fa
 }
 
 async fn run_all(
-    inputs: &Inputs,
+    inputs: Arc<Inputs>,
     selection: &Selection,
+    jobs: usize,
     output: OutputOptions,
     console: &Console,
 ) -> Result<u8, Failure> {
     let stop = Stop::new(console)?;
     match selection {
         Selection::One(name) => {
-            let ended = run_user(inputs, name.as_deref(), stop, console).await;
+            let ended = run_user(&inputs, name.as_deref(), stop, console).await;
             match &ended.state {
                 _ if output.json => console.result(&ended.json),
                 Some(state) => console.result(state),
@@ -175,38 +180,12 @@ async fn run_all(
             Ok(ended.exit_code)
         }
         Selection::Many(names) => {
-            let summary = run_many(inputs, names, stop, output, console).await;
-            inputs.ssh.close().await;
+            let summary = many::run(&inputs, names, jobs, stop, output, console).await;
+            inputs.hosts.close().await;
             summary.print(console);
             Ok(summary.exit_code())
         }
     }
-}
-
-/// One user after the other; nobody's failure is another one's.
-async fn run_many(
-    inputs: &Inputs,
-    names: &[String],
-    stop: Stop,
-    output: OutputOptions,
-    console: &Console,
-) -> Summary {
-    let mut summary = Summary::default();
-    for (index, name) in names.iter().enumerate() {
-        if stop.is_there() {
-            summary.leave(names.len() - index);
-            break;
-        }
-        let about = console.about(name);
-        let ended = run_user(inputs, Some(name), stop.clone(), &about).await;
-        match &ended.state {
-            _ if output.json => console.result(&ended.json),
-            Some(state) => console.result(&format!("{name} {state}")),
-            None => {}
-        }
-        summary.add(name, &ended);
-    }
-    summary
 }
 
 /// `dsync config`.

@@ -1,13 +1,9 @@
 //! The way to the other side: a byte stream, and what comes with it.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
 use dsync_client::{Destination, HostUser, RemoteNames};
 use dsync_config::{DSYNC_REMOTE_CMD, Settings, User};
-use dsync_transport::{RemoteCommand, SshMaster};
+use dsync_transport::RemoteCommand;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Mutex;
 
 use crate::console::Console;
 use crate::doveadm;
@@ -39,7 +35,7 @@ pub(crate) async fn open(
             let names = remote_names(destination, user);
             let words = match settings.text(&DSYNC_REMOTE_CMD) {
                 "" => {
-                    let control = inputs.ssh.control_socket(&names).await?;
+                    let control = inputs.hosts.control_socket(&names).await?;
                     names.default_command(*prefix, control.as_deref())
                 }
                 template => names.command(template)?,
@@ -54,68 +50,13 @@ pub(crate) async fn open(
         }
         Destination::Doveadm { target, tls } => {
             let road = doveadm::road(settings, target, *tls, false)?;
-            let opened =
-                doveadm::call(&road, settings, &user.name, &inputs.options, console).await?;
-            Ok(Some(opened))
-        }
-    }
-}
-
-/// After a failure to reach a host it is left alone for so long: users are many, and each attempt
-/// may take minutes.
-const HOST_PAUSE: Duration = Duration::from_secs(60);
-
-/// The ssh connections of a command for many users: one for each host.
-#[derive(Default)]
-pub(crate) struct SshMasters {
-    /// Without it every user has a connection of its own.
-    pub(crate) folder: Option<PathBuf>,
-    known: Mutex<Vec<KnownHost>>,
-}
-
-/// A host and how it was reached.
-struct KnownHost {
-    host: String,
-    login: String,
-    /// Or when and why not.
-    master: Result<SshMaster, (Instant, String)>,
-}
-
-impl SshMasters {
-    /// Where the connection to this host is; it is made if it is not there.
-    async fn control_socket(&self, names: &RemoteNames) -> Result<Option<PathBuf>, Failure> {
-        let Some(folder) = &self.folder else {
-            return Ok(None);
-        };
-        let mut known = self.known.lock().await;
-        let is_same = |it: &KnownHost| it.host == names.host && it.login == names.login;
-        match known.iter().find(|it| is_same(it)).map(|it| &it.master) {
-            Some(Ok(master)) => return Ok(Some(master.control_socket().to_owned())),
-            Some(Err((since, reason))) if since.elapsed() < HOST_PAUSE => {
-                return Err(Failure::temporary(reason.clone()));
-            }
-            _ => known.retain(|it| !is_same(it)),
-        }
-        let master = SshMaster::connect(&names.host, &names.login, folder).await;
-        let master = master.map_err(|error| (Instant::now(), error.to_string()));
-        let result = match &master {
-            Ok(master) => Ok(Some(master.control_socket().to_owned())),
-            Err((_, reason)) => Err(Failure::temporary(reason.clone())),
-        };
-        known.push(KnownHost {
-            host: names.host.clone(),
-            login: names.login.clone(),
-            master,
-        });
-        result
-    }
-
-    /// Closes all of them.
-    pub(crate) async fn close(&self) {
-        for known in self.known.lock().await.drain(..) {
-            if let Ok(master) = known.master {
-                master.close().await;
-            }
+            let call = doveadm::Call {
+                road: &road,
+                settings,
+                user: &user.name,
+                options: &inputs.options,
+            };
+            call.open(&inputs.hosts, console).await.map(Some)
         }
     }
 }

@@ -14,8 +14,9 @@ use crate::doveadm::Elsewhere;
 use crate::drive::{grace, local, remote, telling_code, with_state};
 use crate::ended::Ended;
 use crate::failure::Failure;
+use crate::hosts::Hosts;
 use crate::report::Report;
-use crate::road::{self, Opened, SshMasters};
+use crate::road::{self, Opened};
 use crate::sides::{check_distinct, prepare};
 use crate::worker::{self, WorkerOptions};
 
@@ -34,7 +35,7 @@ pub(crate) struct Inputs {
     pub(crate) of_many: bool,
     /// `-U`
     pub(crate) replicates: bool,
-    pub(crate) ssh: SshMasters,
+    pub(crate) hosts: Hosts,
     /// `-S`: a doveadm server does everything.
     pub(crate) elsewhere: Option<Elsewhere>,
 }

@@ -4,8 +4,12 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Home, Run};
 use nix::unistd::{getegid, geteuid};
@@ -117,7 +121,8 @@ fn the_failure_of_one_is_not_that_of_others() {
     users.expect_owner("ann", 0);
     users.expect_owner("bob", 1);
     let lines: Vec<&str> = run.stderr.lines().collect();
-    assert!(lines[0].starts_with("dsync: ann: "), "{lines:?}");
+    let of_ann = lines.iter().any(|line| line.starts_with("dsync: ann: "));
+    assert!(of_ann, "{lines:?}");
     assert!(
         lines.contains(&"dsync: 3 users: 2 in sync, 1 not"),
         "{lines:?}"
@@ -205,6 +210,43 @@ fn states_and_objects_name_their_users() {
     assert_eq!(codes, [("ann", 0), ("bob", 0), ("eve", 68)]);
 }
 
+/// Each of the commands ends only when all three of them run.
+#[test]
+fn several_users_at_one_time() {
+    let users = Users::new();
+    let folder = users.home.path("running");
+    fs::create_dir(&folder).unwrap();
+    let script = format!(
+        "mkdir {0}/$$; until [ $(ls {0} | wc -l) -ge 3 ]; do sleep 0.05; done; exit 65",
+        folder.display()
+    );
+    let run = users.dsync(&["sync", "-A", "--jobs", "3", "sh", "-c", &script]);
+    assert!([65, 68].contains(&run.code), "{}", run.stderr);
+    let end = "dsync: 3 users: 0 in sync, 3 not\n";
+    assert!(run.stderr.contains(end), "{}", run.stderr);
+}
+
+/// One that does not let anybody in is not tried again for each user.
+#[test]
+fn a_server_that_is_out_of_order() {
+    let users = Users::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", server.local_addr().unwrap());
+    let visits = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&visits);
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            // What was sent and not read would make the end a hard one.
+            let _ = stream.unwrap().read(&mut [0; 100]);
+        }
+    });
+    let run = users.dsync(&["sync", "-A", "--jobs", "1", &target]);
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("waiting for its greeting").count(), 6);
+    assert_eq!(visits.load(Ordering::SeqCst), 1);
+}
+
 /// The command runs as whoever started the program, and the mail is touched by its owner only.
 #[test]
 fn a_command_as_the_other_side() {
@@ -278,7 +320,7 @@ fn signals_end_the_run_of_a_user() {
         run.stderr
     );
     // The rest is not tried.
-    let run = users.dsync(&["sync", "-A", "sh", "-c", script]);
+    let run = users.dsync(&["sync", "-A", "--jobs", "1", "sh", "-c", script]);
     assert_eq!(run.code, 75, "{}", run.stderr);
     assert!(
         run.stderr

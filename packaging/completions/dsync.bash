@@ -78,7 +78,7 @@ _dsync() {
             return 0
             ;;
         dsync__subcmd__backup)
-            opts="-u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --source --user --all-users --user-file --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
+            opts="-u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --source --user --all-users --user-file --jobs --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -101,6 +101,10 @@ _dsync() {
                     return 0
                     ;;
                 -F)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -386,7 +390,7 @@ _dsync() {
             return 0
             ;;
         dsync__subcmd__sync)
-            opts="-1 -u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --oneway-sync --source --user --all-users --user-file --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
+            opts="-1 -u -A -F -R -f -s -P -m -g -x -n -N -t -e -O -I -a -l -T -r -p -U -d -S -c -o -v -D -q -h --oneway-sync --source --user --all-users --user-file --jobs --reverse-sync --full-sync --state --purge-remote --mailbox --mailbox-guid --exclude-mailbox --namespace --all-namespaces --sync-since-time --sync-until-time --sync-flags --sync-max-size --all-mailbox --lock-timeout --timeout --rawlog --destination-option --replicator-notify --no-userdb-lookup --default-destination --socket-path --config --option --verbose --debug --quiet --json --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -409,6 +413,10 @@ _dsync() {
                     return 0
                     ;;
                 -F)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -44,6 +44,7 @@ complete -c dsync -n "__fish_dsync_needs_command" -f -a "dsync-server" -d 'Run t
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s F -l user-file -d 'The users in this file, one per line; - for standard input' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -l jobs -d 'So many users at one time (-A, -F, a mask). Default: one for each processor, at most 8; an sshd allows 10 for each connection' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s s -l state -d 'State printed by an earlier run, or \'\' for the first; the new state is printed on stdout' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s m -l mailbox -d 'Only this mailbox, pattern (Work/*) or special use (\\Sent); \'\' for names without mail' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s g -l mailbox-guid -d 'Only the mailbox with this GUID; \'\' for names without mail' -r
@@ -62,7 +63,7 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -s S -l socket-path -d
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s 1 -l oneway-sync -d 'One way: the destination gets the changes, nothing is deleted there'
-complete -c dsync -n "__fish_dsync_using_subcommand sync" -s A -l all-users -d 'All users of the userdb, one after the other'
+complete -c dsync -n "__fish_dsync_using_subcommand sync" -s A -l all-users -d 'All users of the userdb'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s R -l reverse-sync -d 'The other side is the source, the own store the destination (backup and -1)'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s f -l full-sync -d 'Compare everything, also where the counters of both sides are equal'
 complete -c dsync -n "__fish_dsync_using_subcommand sync" -s P -l purge-remote -d 'Purge the other side\'s storage afterwards (mdbox)'
@@ -79,6 +80,7 @@ complete -c dsync -n "__fish_dsync_using_subcommand sync" -s h -l help -d 'Print
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -l source -d 'The own store; short for -o mail_location=LOCATION. Default: ~/Maildir if it exists' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s u -l user -d 'Whose mail: a user of the userdb, or a mask (*@example.org) for all that fit' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s F -l user-file -d 'The users in this file, one per line; - for standard input' -r -F
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -l jobs -d 'So many users at one time (-A, -F, a mask). Default: one for each processor, at most 8; an sshd allows 10 for each connection' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s s -l state -d 'State printed by an earlier run, or \'\' for the first; the new state is printed on stdout' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s m -l mailbox -d 'Only this mailbox, pattern (Work/*) or special use (\\Sent); \'\' for names without mail' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s g -l mailbox-guid -d 'Only the mailbox with this GUID; \'\' for names without mail' -r
@@ -96,7 +98,7 @@ complete -c dsync -n "__fish_dsync_using_subcommand backup" -s p -l destination-
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s S -l socket-path -d 'Let a doveadm server do the whole command: path of its UNIX socket, or HOST:PORT' -r
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
-complete -c dsync -n "__fish_dsync_using_subcommand backup" -s A -l all-users -d 'All users of the userdb, one after the other'
+complete -c dsync -n "__fish_dsync_using_subcommand backup" -s A -l all-users -d 'All users of the userdb'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s R -l reverse-sync -d 'The other side is the source, the own store the destination (backup and -1)'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s f -l full-sync -d 'Compare everything, also where the counters of both sides are equal'
 complete -c dsync -n "__fish_dsync_using_subcommand backup" -s P -l purge-remote -d 'Purge the other side\'s storage afterwards (mdbox)'

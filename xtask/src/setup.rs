@@ -7,10 +7,15 @@ use nix::unistd::Uid;
 
 use crate::command::{run as execute, succeeds};
 
-/// Program that a package brings, and the package.
+/// A file that a package brings, and the package.
 const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/doveadm", "dovecot-core"),
     ("/usr/lib/dovecot/imap", "dovecot-imapd"),
+    (
+        "/usr/lib/dovecot/modules/auth/libdriver_sqlite.so",
+        "dovecot-sqlite",
+    ),
+    ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/sbin/debootstrap", "debootstrap"),
     ("/usr/bin/setpriv", "util-linux"),

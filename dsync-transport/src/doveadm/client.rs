@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
 
 use super::channel::{LogSink, MainChannel};
-use super::error::{ConnectError, GREETING};
+use super::error::{ANSWER, ConnectError, GREETING};
 use crate::net::{BoxStream, Target, TlsClient, dial};
 
 /// How a server is reached.
@@ -192,7 +192,7 @@ impl Caller {
                 target: self.target.clone(),
             });
         }
-        self.doing = "waiting for the answer to the command";
+        self.doing = ANSWER;
         let multiplexed = self.minor(&mut talk).await? >= MINOR_MULTIPLEX;
         let reader = MainChannel::new(talk.reader, talk.lines.into_rest(), multiplexed, sink);
         Ok((reader, talk.writer))

@@ -77,7 +77,18 @@ fn eof_hint(doing: &str) -> &'static str {
 /// The step in which a stranger closes the connection.
 pub(super) const GREETING: &str = "waiting for its greeting";
 
+/// The step that depends on the user.
+pub(super) const ANSWER: &str = "waiting for the answer to the command";
+
 impl ConnectError {
+    /// The server would do the same whoever's mail it was.
+    pub fn is_for_all(&self) -> bool {
+        match self {
+            Self::Timeout { doing, .. } | Self::Closed { doing, .. } => *doing != ANSWER,
+            _ => true,
+        }
+    }
+
     /// The exit code: always "try again" (`spec/transports-and-cli.md` 18).
     pub fn exit_code(&self) -> u8 {
         75
