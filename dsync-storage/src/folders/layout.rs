@@ -1,17 +1,20 @@
 //! Where mailboxes lie below the root (`spec/maildir.md` 2, 5).
 
+mod check;
+mod reserved;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use dsync_proto::types::MailErrorClass;
 use sha1::{Digest, Sha1};
 
+pub(crate) use self::reserved::is_hidden_in_mbox;
 use super::paths::MailboxPaths;
 use crate::location::{Driver, IndexRoot, LayoutKind, Location};
-use crate::names::{NameMapping, split};
+use crate::names::NameMapping;
 use crate::permissions::CreateModes;
-use crate::{Namespace, Result, StorageError, StoreSettings};
+use crate::{Namespace, Result, StoreSettings};
 
 /// Where Dovecot and we put what is being deleted.
 pub(crate) const TRASH: &str = "..DOVECOT-TRASHED";
@@ -59,42 +62,10 @@ impl Layout {
     ///
     /// `NotPossible` for layouts and options that we do not support.
     pub(crate) fn new(location: &Location, namespace: &Namespace) -> Result<Self> {
+        check::is_supported(location)?;
         let kind = location.layout_kind();
         let is_dbox = matches!(location.driver, Driver::Sdbox | Driver::Mdbox);
-        if matches!(kind, LayoutKind::Index | LayoutKind::None) {
-            return Err(not_possible(
-                "LAYOUT=index and LAYOUT=none are not supported; use maildir++, fs or imapdir",
-            ));
-        }
-        if is_dbox && (kind != LayoutKind::Fs || location.inbox.is_some()) {
-            return Err(not_possible(
-                "for dbox only LAYOUT=fs without INBOX is supported",
-            ));
-        }
         let is_mbox = location.driver == Driver::Mbox;
-        if is_mbox && kind != LayoutKind::Fs {
-            return Err(not_possible("for mbox only LAYOUT=fs is supported"));
-        }
-        if is_mbox && (location.directory_name.is_some() || location.mailbox_root.is_some()) {
-            return Err(not_possible(
-                "DIRNAME and MAILBOXDIR are not supported for mbox",
-            ));
-        }
-        if is_mbox && location.index == IndexRoot::Memory {
-            return Err(not_possible(
-                "INDEX=MEMORY cannot be used with mbox: mailboxes have no permanent GUIDs then",
-            ));
-        }
-        if is_dbox && location.index == IndexRoot::Memory {
-            return Err(not_possible(
-                "INDEX=MEMORY cannot be used with dbox: flags are kept in the index only",
-            ));
-        }
-        if location.iterate_index {
-            return Err(not_possible(
-                "ITERINDEX is not supported: mailboxes are listed from the mail directory",
-            ));
-        }
         let in_root =
             location.inbox_in_root && namespace.inbox && kind != LayoutKind::ImapDir && !is_dbox;
         let or_dbox = |option: &Option<String>, name: &str| {
@@ -243,46 +214,6 @@ impl Layout {
     /// The list index; `None` without index files. An absolute path stands for itself.
     pub(crate) fn list_index(&self) -> Option<PathBuf> {
         self.index_root().map(|root| root.join(&self.list_index))
-    }
-
-    /// Whether an entry of the list root is a file or directory of the store itself.
-    pub(crate) fn is_own_file(&self, entry: &OsStr) -> bool {
-        let path = self.list_root().join(entry);
-        if self.mailbox_root.is_some() {
-            return self.other_roots().contains(&path.as_path())
-                || self.volatile.as_ref() == Some(&path);
-        }
-        entry == OsStr::new(&self.subscriptions)
-            || [TRASH, TRASH_WITH_MAILBOXDIR]
-                .map(OsStr::new)
-                .contains(&entry)
-            || self.other_roots().contains(&path.as_path())
-            || self.volatile.as_ref() == Some(&path)
-    }
-
-    /// Whether a new mailbox of this name would stand where files of the store or of its parent
-    /// belong. Dovecot lets such mailboxes be made, never lists them, or breaks their parent.
-    pub(crate) fn collides(&self, storage: &[u8]) -> bool {
-        if self.is_mbox() {
-            let top = split(storage, '/').next().unwrap_or_default();
-            return split(storage, '/').any(is_hidden_in_mbox)
-                || self.is_own_file(OsStr::from_bytes(top));
-        }
-        if self.is_maildir_plus_plus() {
-            return false;
-        }
-        if self.mailbox_root.is_some() && self.other_roots().is_empty() {
-            return false;
-        }
-        let separator = if self.is_fs() { '/' } else { '\0' };
-        let mut parts = split(storage, separator);
-        let top = parts.next().unwrap_or_default();
-        // Index files lie beside children there.
-        let apart = self.directory_name.is_some() && self.other_roots().is_empty();
-        let beside_mail = !apart && self.is_fs();
-        self.is_own_file(OsStr::from_bytes(top))
-            || is_store_file(top)
-            || (beside_mail && parts.any(is_store_file))
     }
 
     /// The lock for changes of the list.
@@ -468,34 +399,6 @@ impl Layout {
     }
 }
 
-/// Whether an entry of a directory of mbox files is never a mailbox.
-pub(crate) fn is_hidden_in_mbox(name: &[u8]) -> bool {
-    name == MBOX_INDEXES.as_bytes() || (name.len() > 5 && name.ends_with(b".lock"))
-}
-
-/// Names of files that Dovecot or we keep beside mail.
-fn is_store_file(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 4] = [
-        b"maildirfolder",
-        b"mailboxes.lock",
-        b"dovecot-shared",
-        b".dovecot-box-sync.lock",
-    ];
-    const PREFIXES: [&[u8]; 6] = [
-        b"dovecot.index",
-        b"dovecot.list.index",
-        b"dovecot.mailbox.log",
-        b"dovecot-uidlist",
-        b"dovecot-keywords",
-        b"dovecot-uidvalidity",
-    ];
-    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn not_possible(why: &str) -> StorageError {
-    StorageError::new(MailErrorClass::NotPossible, why)
-}
-
 fn sha1_hex(bytes: &[u8]) -> String {
     Sha1::digest(bytes)
         .iter()
@@ -504,110 +407,4 @@ fn sha1_hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::location::Variables;
-
-    fn layout(location: &str, namespace: &Namespace) -> Layout {
-        let location = Location::parse(location, &Variables::default()).unwrap();
-        Layout::new(&location, namespace).unwrap()
-    }
-
-    #[test]
-    fn paths_of_the_specification() {
-        // Location, then box, index and control directory of INBOX and of Par/Kid.
-        let table = [
-            (
-                "",
-                ["R", "R", "R"],
-                ["R/.Par.Kid", "R/.Par.Kid", "R/.Par.Kid"],
-            ),
-            (
-                ":INDEX=I:CONTROL=C",
-                ["R", "I/.INBOX", "C/.INBOX"],
-                ["R/.Par.Kid", "I/.Par.Kid", "C/.Par.Kid"],
-            ),
-            (
-                ":LAYOUT=fs",
-                ["R", "R", "R"],
-                ["R/Par/Kid", "R/Par/Kid", "R/Par/Kid"],
-            ),
-            (
-                ":LAYOUT=fs:INDEX=I:CONTROL=C",
-                ["R", "I/INBOX", "C/INBOX"],
-                ["R/Par/Kid", "I/Par/Kid", "C/Par/Kid"],
-            ),
-            (
-                ":LAYOUT=fs:DIRNAME=.box",
-                ["R/INBOX/.box", "R/INBOX/.box", "R/INBOX/.box"],
-                ["R/Par/Kid/.box", "R/Par/Kid/.box", "R/Par/Kid/.box"],
-            ),
-            (
-                ":LAYOUT=fs:DIRNAME=.box:MAILBOXDIR=boxes:INDEX=I",
-                ["R/boxes/INBOX/.box", "I/boxes/INBOX", "R/boxes/INBOX/.box"],
-                [
-                    "R/boxes/Par/Kid/.box",
-                    "I/boxes/Par/Kid",
-                    "R/boxes/Par/Kid/.box",
-                ],
-            ),
-            (
-                ":LAYOUT=fs:FULLDIRNAME=.box:INDEX=I:CONTROL=C",
-                ["R/INBOX/.box", "I/INBOX/.box", "C/INBOX/.box"],
-                ["R/Par/Kid/.box", "I/Par/Kid/.box", "C/Par/Kid/.box"],
-            ),
-            (
-                ":INBOX=N",
-                ["N", "N", "N"],
-                ["R/.Par.Kid", "R/.Par.Kid", "R/.Par.Kid"],
-            ),
-            (
-                ":LAYOUT=imapdir",
-                ["R/INBOX", "R/INBOX", "R/INBOX"],
-                ["R/Par.Kid", "R/Par.Kid", "R/Par.Kid"],
-            ),
-            (
-                ":LAYOUT=FS",
-                ["R/INBOX", "R/INBOX", "R/INBOX"],
-                ["R/Par/Kid", "R/Par/Kid", "R/Par/Kid"],
-            ),
-        ];
-        for (options, inbox, kid) in table {
-            let layout = layout(&format!("maildir:R{options}"), &Namespace::default());
-            let kid_name: &[u8] = if layout.is_fs() {
-                b"Par/Kid"
-            } else {
-                b"Par.Kid"
-            };
-            for (storage, expected) in [(&b"INBOX"[..], inbox), (kid_name, kid)] {
-                let paths = layout.paths(storage, "x");
-                let got = [
-                    &paths.box_dir,
-                    paths.index_dir.as_ref().unwrap(),
-                    &paths.control_dir,
-                ];
-                assert_eq!(
-                    got.map(|path| path.to_str().unwrap()),
-                    expected,
-                    "{options}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_namespace_without_inbox_has_none_in_its_root() {
-        let namespace = Namespace {
-            inbox: false,
-            ..Namespace::default()
-        };
-        let layout = layout("maildir:R:INDEX=MEMORY:VOLATILEDIR=V", &namespace);
-        assert_eq!(layout.box_dir(b"INBOX"), Path::new("R/.INBOX"));
-        assert_eq!(layout.paths(b"x", "x").index_dir, None);
-        assert_eq!(layout.paths(b"x", "x").sync_lock, None);
-        assert_eq!(
-            layout.list_lock(""),
-            Path::new("V/mailboxes.lockda39a3ee5e6b4b0d3255bfef95601890afd80709")
-        );
-    }
-}
+mod tests;
