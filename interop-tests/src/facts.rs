@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use bstr::{BString, ByteSlice};
 use serde::Deserialize;
 
 use crate::Side;
@@ -21,7 +22,7 @@ pub struct MessageFacts {
     /// Size with CRLF line ends.
     pub size: String,
     /// All of it.
-    pub text: String,
+    pub text: BString,
 }
 
 /// A mailbox, or a name that is only subscribed or a directory.
@@ -131,7 +132,7 @@ impl Facts {
                 flags,
                 received: fetched.received,
                 size: fetched.size,
-                text: fetched.text,
+                text: fetched.text.into(),
             });
         }
         for mailbox in facts.0.values_mut() {
@@ -261,7 +262,7 @@ fn brief(message: Option<&&MessageFacts>) -> String {
             text,
             ..
         } = message;
-        let start: String = text.chars().take(60).collect();
+        let start = text.get(..60).unwrap_or(text).as_bstr();
         format!("{guid} {flags:?} {received} {size} {start:?}")
     })
 }

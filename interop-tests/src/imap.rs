@@ -127,9 +127,13 @@ pub struct Imap {
 
 impl Imap {
     pub(crate) fn new(side: &Side<'_>) -> Result<Self> {
-        let log = side.outside("imap.log");
-        side.world()
-            .write(&format!("{}/imap.log", side.name()), b"")?;
+        Self::with_log(side, &format!("{}/imap.log", side.name()))
+    }
+
+    /// One with this file of the world as its log.
+    pub(crate) fn with_log(side: &Side<'_>, log: &str) -> Result<Self> {
+        side.world().write(log, b"")?;
+        let log = side.world().outside(log);
         let mut child = side
             .doveadm_command("exec imap")
             .stdin(Stdio::piped())

@@ -15,6 +15,7 @@ mod facts;
 pub mod history;
 pub mod imap;
 pub mod listener;
+mod mutf7;
 pub mod proxy;
 mod side;
 pub mod soak;

@@ -35,8 +35,7 @@ impl Listener {
 
     /// The same with other certificates.
     pub fn start_with(world: &World, side: &Side<'_>, certificates: &Certificates) -> Result<Self> {
-        let mut command = world.command(&side.home());
-        command.arg(world.program("dsync-server")?);
+        let mut command = world.command(&side.home(), world.program("dsync-server")?);
         command.args(side.our_options());
         command.args(options(world, certificates)?);
         let home = format!("mail_home={}", side.home().display());

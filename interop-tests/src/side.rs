@@ -281,8 +281,8 @@ impl<'w> Side<'w> {
 
     /// `doveadm WORDS` for this account, ready to be started.
     pub fn doveadm_command(&self, words: &str) -> Command {
-        let mut process = self.world.command(&self.home());
-        process.args(["doveadm", "-c", &self.config()]);
+        let mut process = self.world.command(&self.home(), "doveadm");
+        process.args(["-c", &self.config()]);
         process.args(words.split(' '));
         process
     }
@@ -325,8 +325,8 @@ impl<'w> Side<'w> {
 
     /// The same, ready to be started.
     pub fn dsync_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command> {
-        let mut process = self.world.command(&self.home());
-        process.arg(self.world.program("dsync")?);
+        let program = self.world.program("dsync")?;
+        let mut process = self.world.command(&self.home(), program);
         process.args(self.our_options());
         process.args(arguments);
         Ok(process)

@@ -111,8 +111,8 @@ fn run(version: Version, dialect: Dialect) -> Result<()> {
         encoder.encode(&item, &mut input)?;
     }
     let mut server = world
-        .command(&side.home())
-        .args(side.dovecot_server())
+        .command(&side.home(), "env")
+        .args(&side.dovecot_server()[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

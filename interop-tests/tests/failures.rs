@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bstr::ByteSlice;
 use dsync_testkit::certificates::Certificates;
 use dsync_testkit::random::Random;
 use interop_tests::daemon::{Daemon, PASSWORD, free_port, login_options};
@@ -235,7 +236,7 @@ fn cuts(
         for mail in &mails {
             let end = format!("\n{mail}\n");
             ensure!(
-                inbox.messages.iter().any(|it| it.text.contains(&end)),
+                inbox.messages.iter().any(|it| it.text.contains_str(&end)),
                 "{mail} is lost"
             );
         }

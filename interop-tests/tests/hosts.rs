@@ -268,8 +268,7 @@ fn settings_of_dovecot() -> Result<()> {
         let side = world.side("a")?;
         side.add_settings("doveadm_password = sekret\ndsync_hashed_headers = Subject Date\n")?;
         let shown = |name: &str| -> Result<String> {
-            let mut command = world.command(&side.home());
-            command.arg(world.program("dsync")?);
+            let mut command = world.command(&side.home(), world.program("dsync")?);
             let config = world.inside("a.conf");
             command.arg("-c").arg(config).args(["config", "-P", name]);
             Ok(run(command, b"")?

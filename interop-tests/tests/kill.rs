@@ -41,11 +41,7 @@ fn counts(root: &Path) -> Result<BTreeMap<String, u32>> {
 }
 
 fn command(a: &Side<'_>, b: &Side<'_>, local: bool) -> Result<Command> {
-    let mut command = a.world().command(&a.home());
-    command
-        .arg(a.world().program("dsync")?)
-        .args(a.our_options())
-        .arg("sync");
+    let mut command = a.dsync_command(&["sync"])?;
     match local {
         true => command.arg(b.location()),
         false => command.args(b.our_server()?),

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use bstr::ByteSlice;
 use interop_tests::daemon::{Daemon, PASSWORD, login_options, passwd_line};
 use interop_tests::listener::Listener;
 use interop_tests::sshd::Sshd;
@@ -133,7 +134,10 @@ impl<'w> Accounts<'w> {
         let inbox = facts.0.get("INBOX").context("no INBOX")?;
         for mail in 1..=self.mails.get() {
             let text = format!("mail-{mail}\n");
-            let found = inbox.messages.iter().filter(|it| it.text.contains(&text));
+            let found = inbox
+                .messages
+                .iter()
+                .filter(|it| it.text.contains_str(&text));
             ensure!(found.count() == 1, "mail {mail} is missing, or there twice");
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use bstr::ByteSlice;
 use interop_tests::{ExtraNamespace, Facts, Run, Side, Version, World, own_all};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +292,12 @@ fn until_a_date() -> Result<()> {
         run(&a, &b, (Ours, server), &["sync", "-1", "-e", &until])?.expect_code(0)?;
         let facts = b.facts()?;
         let inbox = facts.0.get("INBOX").context("no INBOX")?;
-        let has = |name: &str| inbox.messages.iter().any(|mail| mail.text.contains(name));
+        let has = |name: &str| {
+            inbox
+                .messages
+                .iter()
+                .any(|mail| mail.text.contains_str(name))
+        };
         ensure!(
             has("<a-INBOX-100@") && has("<a-INBOX-1000@"),
             "{server:?}: old mail is missing"
@@ -322,7 +328,12 @@ fn special_use() -> Result<()> {
         let facts = b.facts()?;
         let came = |mailbox: &str| {
             let mailbox = facts.0.get(mailbox);
-            mailbox.is_some_and(|found| found.messages.iter().any(|mail| mail.text.contains("<a-")))
+            mailbox.is_some_and(|found| {
+                found
+                    .messages
+                    .iter()
+                    .any(|mail| mail.text.contains_str("<a-"))
+            })
         };
         ensure!(came("Trash") == comes, "{option}: Trash");
         ensure!(came("INBOX") != comes, "{option}: INBOX");

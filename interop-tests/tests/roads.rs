@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, ensure};
+use bstr::ByteSlice;
 use interop_tests::daemon::{Daemon, PASSWORD, login_options, passwd_line};
 use interop_tests::listener::Listener;
 use interop_tests::{MAIL_UID, Run, Side, Version, World};
@@ -34,7 +35,9 @@ fn expect_synced(a: &Side<'_>, b: &Side<'_>, what: &str) -> Result<()> {
     for (mailbox, text) in [("Work", "work"), ("INBOX", "one"), ("Other", "other")] {
         let messages = &facts.0.get(mailbox).context(mailbox)?.messages;
         ensure!(
-            messages.iter().any(|message| message.text.contains(text)),
+            messages
+                .iter()
+                .any(|message| message.text.contains_str(text)),
             "{what}: {mailbox}"
         );
     }

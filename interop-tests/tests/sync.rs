@@ -377,11 +377,8 @@ fn index_in_memory() -> Result<()> {
     let (a, _) = diverged(&world, true)?;
     let b = world.side_at("memory", "maildir", ":INDEX=MEMORY")?;
     for round in ["first", "second"] {
-        let mut command = world.command(&a.home());
-        command.arg("TMPDIR=/nonexistent");
-        command.arg(world.program("dsync")?);
-        command.args(a.our_options());
-        let output = command.args(["backup", &b.location()]).output()?;
+        let mut command = a.dsync_command(&["backup", &b.location()])?;
+        let output = command.env("TMPDIR", "/nonexistent").output()?;
         ensure!(output.status.success(), "{round}: {output:?}");
         a.facts()?.expect_equal(&b.facts()?, round)?;
     }

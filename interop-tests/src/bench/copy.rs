@@ -36,8 +36,8 @@ fn doveadm(source: &Side<'_>, to: &Side<'_>, option: Option<&str>) -> Command {
 }
 
 fn shell(source: &Side<'_>, script: &str, to: &Side<'_>) -> Command {
-    let mut command = source.world().command(&source.home());
-    command.args(["sh", "-c", script, "sh"]);
+    let mut command = source.world().command(&source.home(), "sh");
+    command.args(["-c", script, "sh"]);
     command.arg(source.mail_root()).arg(to.mail_root());
     command
 }
@@ -64,12 +64,8 @@ fn mbsync(source: &Side<'_>, to: &Side<'_>) -> Result<Command> {
         Path::new("/usr/bin/mbsync").exists(),
         "install isync for this"
     );
-    let mut command = world.command(&source.home());
-    command
-        .arg("mbsync")
-        .arg("-c")
-        .arg(world.inside("mbsyncrc"))
-        .arg("all");
+    let mut command = world.command(&source.home(), "mbsync");
+    command.arg("-c").arg(world.inside("mbsyncrc")).arg("all");
     Ok(command)
 }
 

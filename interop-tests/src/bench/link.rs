@@ -83,11 +83,9 @@ pub(super) fn first_copy(world: &World, options: &Options) -> Result<String> {
             source.dsync_command(&words)
         }),
         Rival::new("the octets alone", || {
-            let mut command = world.command(&source.home());
+            let mut command = world.command(&source.home(), "sh");
             let script = "tar cf - -C \"$1\" . | \"$2\" \"$3\" cat > /dev/null";
-            command
-                .args(["sh", "-c", script, "sh"])
-                .arg(source.mail_root());
+            command.args(["-c", script, "sh"]).arg(source.mail_root());
             command.arg(world.program("dsync-delay")?).arg(&link);
             Ok(command)
         }),

@@ -145,6 +145,25 @@ fn apply(edits: &[Edit], side: &Side<'_>) -> Result<()> {
     edits.iter().try_for_each(|edit| edit.apply(side))
 }
 
+/// The edits of a round; returns the new numbers of records.
+fn edit(
+    script: &Script,
+    pair: &Pair<'_>,
+    round: usize,
+    records: (usize, usize),
+) -> Result<(usize, usize)> {
+    let edits = &script.rounds[round];
+    // Names of new messages grow with time, so either side must be the first at times.
+    if script.seed.is_multiple_of(2) {
+        apply(&edits.a, &pair.a)?;
+        apply(&edits.b, &pair.b)?;
+    } else {
+        apply(&edits.b, &pair.b)?;
+        apply(&edits.a, &pair.a)?;
+    }
+    pair.set_times(records, time(2 * round + 2), script.seed + round as u64)
+}
+
 /// Makes an account with an INBOX of a known GUID: Dovecot makes it, complains that it is there
 /// already, and gives it the GUID.
 fn make_inbox(side: &Side<'_>, letter: &str, seed: u64) -> Result<()> {
@@ -158,6 +177,8 @@ pub(super) struct Play<'w> {
     script: &'w Script,
     options: &'w Options,
     start: Pair<'w>,
+    /// What the start looks like.
+    start_views: (View, View),
     /// Records in the change logs that have their times already.
     records: (usize, usize),
 }
@@ -184,14 +205,14 @@ impl<'w> Play<'w> {
         };
         let start = Pair { world, a, b, state };
         let records = start.set_times((0, 0), time(0), script.seed)?;
-        let mut play = Self {
+        let records = edit(script, &start, 0, records)?;
+        Ok(Self {
             script,
             options,
+            start_views: start.view_of_copy()?,
             start,
             records,
-        };
-        play.records = play.edit(&play.start, 0, play.records)?;
-        Ok(play)
+        })
     }
 
     /// What a run on the common account and its copy prints.
@@ -208,28 +229,6 @@ impl<'w> Play<'w> {
         Ok(printed_state(&run))
     }
 
-    fn edit(
-        &self,
-        pair: &Pair<'_>,
-        round: usize,
-        records: (usize, usize),
-    ) -> Result<(usize, usize)> {
-        let edits = &self.script.rounds[round];
-        // Names of new messages grow with time, so either side must be the first at times.
-        if self.script.seed.is_multiple_of(2) {
-            apply(&edits.a, &pair.a)?;
-            apply(&edits.b, &pair.b)?;
-        } else {
-            apply(&edits.b, &pair.b)?;
-            apply(&edits.a, &pair.a)?;
-        }
-        pair.set_times(
-            records,
-            time(2 * round + 2),
-            self.script.seed + round as u64,
-        )
-    }
-
     /// Compares every topology with Dovecot in one mode.
     pub(super) fn compare(&self, mode: Mode, kind: Kind) -> Result<Vec<Failure>> {
         let rounds = match kind {
@@ -242,9 +241,13 @@ impl<'w> Play<'w> {
         for round in 0..rounds {
             if round > 0 {
                 records = pair.set_times(records, time(2 * round + 1), 0)?;
-                records = self.edit(&pair, round, records)?;
+                records = edit(self.script, &pair, round, records)?;
             }
-            let next = self.compare_round(&pair, mode, kind, round, &mut failures)?;
+            let views = match round {
+                0 => &self.start_views,
+                _ => &pair.view_of_copy()?,
+            };
+            let next = self.compare_round(&pair, views, mode, kind, round, &mut failures)?;
             pair.remove();
             pair = next;
             if !failures.is_empty() {
@@ -259,12 +262,12 @@ impl<'w> Play<'w> {
     fn compare_round(
         &self,
         before: &Pair<'w>,
+        views: &(View, View),
         mode: Mode,
         kind: Kind,
         round: usize,
         failures: &mut Vec<Failure>,
     ) -> Result<Pair<'w>> {
-        let views = before.view_of_copy()?;
         let references = References::run(before, &views.1, mode, kind)?;
         let mut next = references.plain.0.copy()?;
         next.state = references.plain.0.state.clone();
@@ -272,7 +275,7 @@ impl<'w> Play<'w> {
             let (reference, expected) = references.of(topology);
             let (pair, outcome) = before.after_run(Some(topology), mode, kind, &before.state)?;
             let comparison = rules::Comparison {
-                before: &views,
+                before: views,
                 state: &before.state,
                 reference,
                 expected,

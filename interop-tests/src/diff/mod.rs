@@ -8,6 +8,7 @@
 mod case;
 mod clock;
 mod edit;
+mod look;
 mod mail;
 mod rules;
 mod run;
@@ -70,7 +71,7 @@ pub fn play(seed: u64, options: &Options) -> Result<Report> {
 }
 
 fn play_script(script: &script::Script, options: &Options) -> Result<Report> {
-    let mut world = World::new(options.peer)?;
+    let mut world = World::in_memory(options.peer)?;
     world.set_time_limit(TIME_LIMIT);
     let play = case::Play::new(&world, script, options)?;
     let mut report = Report {

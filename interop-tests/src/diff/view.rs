@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use bstr::ByteSlice;
 
+use super::look;
 use crate::{Facts, MailboxFacts, Side};
 
 /// An account.
@@ -18,7 +20,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn read(side: &Side<'_>) -> Result<Self> {
-        let mut facts = side.facts()?;
+        let mut facts = look::read(side).with_context(|| format!("facts of {}", side.name()))?;
         read_attributes(&mut facts, &side.outside("dovecot-attributes"))?;
         let mut content = BTreeMap::new();
         visit(&side.outside_mail_root(), &mut |path| {
@@ -76,8 +78,8 @@ impl View {
         view.content.clear();
         for mailbox in view.facts.0.values_mut() {
             for message in &mut mailbox.messages {
-                while message.text.contains("\r\n") {
-                    message.text = message.text.replace("\r\n", "\n");
+                while message.text.contains_str("\r\n") {
+                    message.text = message.text.replace("\r\n", "\n").into();
                 }
             }
         }

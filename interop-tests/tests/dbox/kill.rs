@@ -75,9 +75,7 @@ fn counts(side: &Side<'_>) -> Result<BTreeMap<String, u32>> {
 }
 
 fn command(a: &Side<'_>, b: &Side<'_>, local: bool) -> Result<Command> {
-    let mut command = a.world().command(&a.home());
-    command.arg(a.world().program("dsync")?);
-    command.args(a.our_options()).arg("sync").arg("-P");
+    let mut command = a.dsync_command(&["sync", "-P"])?;
     match local {
         true => command.arg(b.location()),
         false => command.args(b.our_server()?),

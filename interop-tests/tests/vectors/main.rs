@@ -8,6 +8,7 @@ mod states;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
+use bstr::ByteSlice;
 use dsync_proto::types::Flags;
 use dsync_testkit::vectors::scenarios::{self, Contents, Ending, Scenario, Sync};
 use dsync_testkit::vectors::{Row, attribute_name, strings};
@@ -160,7 +161,8 @@ fn row(message: &MessageFacts, given: &BTreeSet<&str>) -> Row {
     let name = match given.contains(message.guid.as_str()) {
         true => message.guid.clone(),
         false => {
-            let mut lines = message.text.lines();
+            let text = message.text.to_str_lossy();
+            let mut lines = text.lines();
             let subject = lines.find_map(|line| line.strip_prefix("Subject: "));
             subject.unwrap_or_default().trim().to_owned()
         }
