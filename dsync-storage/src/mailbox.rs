@@ -147,6 +147,8 @@ pub struct MetadataUpdate {
 pub struct CommitReport {
     /// Saved messages that could not get the UID they asked for: wanted and real UID.
     pub moved: Vec<(Uid, Uid)>,
+    /// UIDs that copies asked for whose source was expunged before the commit: they were not made.
+    pub gone: Vec<Uid>,
 }
 
 /// An open mailbox with one implicit transaction.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use interop_tests::soak::{Options, run};
+use interop_tests::soak::{Options, Program, run};
 
 fn soak(formats: [&str; 2]) -> Result<()> {
     let report = run(&Options {
         time: Duration::from_secs(20),
         seed: 1,
         formats: formats.map(str::to_owned),
+        program: Program::Ours,
     })?;
     ensure!(report.runs > 2 && report.saved > 10, "{report:?}");
     Ok(())

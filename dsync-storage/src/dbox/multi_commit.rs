@@ -96,7 +96,7 @@ impl MapPlan {
             let old = old.filter(|old| *old > 0 || *change < 0).ok_or_else(|| {
                 StorageError::new(
                     MailErrorClass::Expunged,
-                    format!("the message to copy (map UID {map_uid}) was purged meanwhile"),
+                    format!("map UID {map_uid} was purged meanwhile"),
                 )
             })?;
             let new = (i64::from(old) + change).max(0);
@@ -143,13 +143,15 @@ impl MultiBodies {
             ..MapPlan::default()
         };
         let next_map_uid = map.state().header().next_uid();
-        let (report, entries) = self.records(
+        let gone = drop_gone(&mut saves, map.state());
+        let (mut report, entries) = self.records(
             &mut transaction,
             locked.state(),
             &mut plan,
             next_map_uid,
             (&saves, &asked.uids, changes),
         )?;
+        report.gone = gone;
         locked.cache(&entries, &mut transaction);
         if asked.all {
             transaction.mark_synced();
@@ -325,6 +327,19 @@ impl MultiBodies {
         );
         Ok((report, entries))
     }
+}
+
+/// Takes out copies of messages that nobody refers to any more: all their instances were expunged
+/// since, and may be purged at any moment. Gives the UIDs that they should have got.
+fn drop_gone(saves: &mut Vec<Save>, map: &IndexState) -> Vec<Uid> {
+    let is_gone = |save: &mut Save| match save.place {
+        Place::New { .. } => false,
+        Place::Stored(map_uid) => {
+            MapRecord::find(map, map_uid).is_none_or(|record| record.references == 0)
+        }
+    };
+    let gone = saves.extract_if(.., is_gone);
+    gone.map(|save| save.message.uid).collect()
 }
 
 /// Expunges that the log asks for.

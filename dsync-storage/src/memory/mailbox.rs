@@ -374,6 +374,7 @@ impl Mailbox for MemoryMailbox {
         let moved = wanted.into_iter().zip(real);
         Ok(CommitReport {
             moved: moved.filter(|(wanted, real)| wanted != real).collect(),
+            gone: Vec::new(),
         })
     }
 }

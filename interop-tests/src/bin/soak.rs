@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
-use interop_tests::soak::{Options, run};
+use interop_tests::soak::{Options, Program, run};
 
 /// Syncs in a loop while IMAP clients and doveadm change both sides, and checks that nothing is lost
 #[derive(Parser)]
@@ -20,6 +20,9 @@ struct Arguments {
     /// Formats of both sides: maildir, sdbox or mdbox
     #[arg(long, num_args = 2, default_values = ["sdbox", "sdbox"])]
     formats: Vec<String>,
+    /// Who syncs: with doveadm it shows what Dovecot does with itself
+    #[arg(long, default_value = "ours")]
+    program: Program,
 }
 
 fn main() -> Result<()> {
@@ -33,11 +36,13 @@ fn main() -> Result<()> {
         time: Duration::from_secs(arguments.minutes * 60),
         seed: arguments.seed,
         formats,
+        program: arguments.program,
     })
     .with_context(|| format!("{name}, seed {}", arguments.seed))?;
     println!(
-        "{name}: {} runs, {} mails saved, {} removed; nothing lost or doubled",
-        report.runs, report.saved, report.removed
+        "{name}: {} runs, {} mails saved, {} removed; nothing lost; doubled: {} that were moved \
+         while they got another UID, no others",
+        report.runs, report.saved, report.removed, report.doubled
     );
     Ok(())
 }

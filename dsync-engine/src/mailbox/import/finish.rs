@@ -114,9 +114,9 @@ impl Importer {
     pub(super) fn commit(&mut self, mailbox: &mut dyn Mailbox) -> Result<()> {
         let failed = MailboxError::storage(&self.scan.name, "Commit failed");
         let report = mailbox.commit().map_err(failed)?;
-        self.conflicts += report.moved.len();
-        self.lost_uids
-            .extend(report.moved.iter().map(|(wanted, _)| *wanted));
+        self.conflicts += report.moved.len() + report.gone.len();
+        let moved = report.moved.iter().map(|(wanted, _)| *wanted);
+        self.lost_uids.extend(moved.chain(report.gone));
         self.changed = false;
         Ok(())
     }

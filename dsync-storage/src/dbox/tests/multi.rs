@@ -84,6 +84,31 @@ fn copies_share_what_is_stored() {
     assert_eq!(read(mailbox.as_mut(), 6), read(mailbox.as_mut(), 2));
 }
 
+/// A copy refers to its source only from the commit on.
+#[test]
+fn copies_of_what_others_expunge_are_not_made() {
+    for purged in [false, true] {
+        let account = Account::new("mdbox", "");
+        let mut mailbox = account.mailbox();
+        save(mailbox.as_mut(), &[1, 2, 3]);
+        for uid in [1, 2] {
+            let mut copy = message(10 + uid);
+            copy.guid = message(uid).guid;
+            assert!(mailbox.copy(uid, copy).unwrap());
+            mailbox.expunge(uid).unwrap();
+        }
+        expunge(account.mailbox().as_mut(), &[1]);
+        if purged {
+            account.purge();
+        }
+        let report = mailbox.commit().unwrap();
+        assert_eq!((report.gone, report.moved), (vec![11], vec![]));
+        assert_eq!(uids(mailbox.as_mut()), [3, 12]);
+        assert_eq!(uids(account.mailbox().as_mut()), [3, 12]);
+        assert!(read(mailbox.as_mut(), 12).contains("body"));
+    }
+}
+
 #[test]
 fn purge_removes_garbage_only() {
     let account = Account::new("mdbox", "");
