@@ -3,17 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dsync_proto::types::MailErrorClass;
 use dsync_storage::location::{LayoutKind, Location};
-use dsync_storage::settings::{Fsync, LockMethod};
+use dsync_storage::settings::{Fsync, LockMethod, LogRotation};
 use dsync_storage::{Account, Namespace, StorageError, Store, StoreSettings, open_store};
 
 use crate::{
     ConfigError, DOTLOCK_USE_EXCL, HOSTNAME, LOCK_METHOD, MAIL_ATTRIBUTE_DICT, MAIL_FSYNC,
+    MAIL_INDEX_LOG_ROTATE_MAX_SIZE, MAIL_INDEX_LOG_ROTATE_MIN_AGE, MAIL_INDEX_LOG_ROTATE_MIN_SIZE,
     MAIL_LOCATION, MAIL_MAX_KEYWORD_LENGTH, MAIL_MAX_LOCK_TIMEOUT, MAILBOX_LIST_INDEX,
-    NamespaceSettings, Settings, User,
+    MDBOX_ROTATE_SIZE, NamespaceSettings, Settings, User,
 };
 
 /// What has to be known besides the settings to open the stores of a user.
@@ -189,10 +189,8 @@ impl AccountOptions<'_> {
                 _ => Fsync::Optimized,
             },
             attribute_dict: self.attribute_dict()?,
-            max_lock_timeout: match settings.number(&MAIL_MAX_LOCK_TIMEOUT) {
-                0 => None,
-                seconds => Some(Duration::from_secs(seconds.into())),
-            },
+            max_lock_timeout: Some(settings.time(&MAIL_MAX_LOCK_TIMEOUT))
+                .filter(|time| !time.is_zero()),
             dotlock_use_excl: settings.is_on(&DOTLOCK_USE_EXCL),
             lock_method: match settings.text(&LOCK_METHOD) {
                 "flock" => LockMethod::Flock,
@@ -203,6 +201,12 @@ impl AccountOptions<'_> {
             max_keyword_length: usize::try_from(settings.number(&MAIL_MAX_KEYWORD_LENGTH))
                 .unwrap_or(usize::MAX),
             list_index: settings.is_on(&MAILBOX_LIST_INDEX),
+            log_rotation: LogRotation {
+                min_size: settings.size(&MAIL_INDEX_LOG_ROTATE_MIN_SIZE),
+                min_age: settings.time(&MAIL_INDEX_LOG_ROTATE_MIN_AGE),
+                max_size: settings.size(&MAIL_INDEX_LOG_ROTATE_MAX_SIZE),
+            },
+            mdbox_rotate_size: settings.size(&MDBOX_ROTATE_SIZE),
             ..StoreSettings::default()
         })
     }

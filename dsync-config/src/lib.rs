@@ -20,6 +20,7 @@ mod nearest;
 mod setting;
 mod settings;
 mod show;
+mod units;
 mod user;
 mod userdb;
 

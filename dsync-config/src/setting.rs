@@ -1,6 +1,6 @@
 //! The table of settings: name, kind of value, default, meaning.
 
-use crate::UserDb;
+use crate::{UserDb, units};
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub enum Kind {
     Boolean,
     /// A whole number of at least this size.
     Number(u32),
+    /// A size in bytes, with or without a unit: `10 M`.
+    Size,
+    /// A time in seconds, with or without a unit: `5 mins`.
+    Time,
     /// Exactly one ASCII character.
     Character,
     /// One of these words.
@@ -75,10 +79,18 @@ settings! {
         "file:PATH of the dictionary with mailbox attributes. Empty: attributes are not kept.";
     MAIL_FSYNC = "mail_fsync", Kind::Choice(&["optimized", "always", "never"]), "optimized",
         "When files are forced to disk: optimized (wherever mail could get lost), always, never.";
-    MAIL_MAX_LOCK_TIMEOUT = "mail_max_lock_timeout", Kind::Number(0), "0",
-        "Longest wait for any lock, in seconds; 0 for each lock's own limit.";
+    MAIL_MAX_LOCK_TIMEOUT = "mail_max_lock_timeout", Kind::Time, "0",
+        "Longest wait for any lock; 0 for each lock's own limit.";
     MAIL_MAX_KEYWORD_LENGTH = "mail_max_keyword_length", Kind::Number(1), "50",
         "Longest keyword name, in bytes.";
+    MAIL_INDEX_LOG_ROTATE_MIN_SIZE = "mail_index_log_rotate_min_size", Kind::Size, "32k",
+        "Index logs of this size are rotated if they are old enough.";
+    MAIL_INDEX_LOG_ROTATE_MIN_AGE = "mail_index_log_rotate_min_age", Kind::Time, "5 mins",
+        "How old.";
+    MAIL_INDEX_LOG_ROTATE_MAX_SIZE = "mail_index_log_rotate_max_size", Kind::Size, "1 M",
+        "Index logs that are larger are rotated, however old.";
+    MDBOX_ROTATE_SIZE = "mdbox_rotate_size", Kind::Size, "10 M",
+        "Files of an mdbox that have reached this size get no more messages.";
     MAILBOX_LIST_INDEX = "mailbox_list_index", Kind::Boolean, "yes",
         "Keep dovecot.list.index up to date.";
     LOCK_METHOD = "lock_method", Kind::Choice(&["fcntl", "flock"]), "fcntl",
@@ -164,6 +176,12 @@ impl Setting {
                 Ok(number) if number >= min => Ok(()),
                 _ => Err(format!("is not a whole number of at least {min}")),
             },
+            Kind::Size => units::bytes(value)
+                .map(drop)
+                .ok_or_else(|| "is no size below 4 GiB, such as 10 M".to_owned()),
+            Kind::Time => units::seconds(value)
+                .map(drop)
+                .ok_or_else(|| "is no time, such as 30 secs".to_owned()),
             Kind::Character => match value.as_bytes() {
                 [byte] if byte.is_ascii_graphic() => Ok(()),
                 _ => Err("is not exactly one ASCII character".to_owned()),

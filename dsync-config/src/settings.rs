@@ -1,10 +1,11 @@
 //! The settings of a run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::nearest::nearest;
 use crate::setting::{SETTINGS, boolean, words};
-use crate::{ConfigError, Kind, Origin, Setting};
+use crate::{ConfigError, Kind, Origin, Setting, units};
 
 /// All settings: what was given, and the defaults for the rest. A later value wins.
 #[derive(Clone, Debug, Default)]
@@ -186,6 +187,17 @@ impl Settings {
     /// The number of a setting.
     pub fn number(&self, setting: &Setting) -> u32 {
         self.text(setting).parse().unwrap_or_default()
+    }
+
+    /// The bytes of a size.
+    pub fn size(&self, setting: &Setting) -> u32 {
+        units::bytes(self.text(setting)).unwrap_or_default()
+    }
+
+    /// A length of time.
+    pub fn time(&self, setting: &Setting) -> Duration {
+        let seconds = units::seconds(self.text(setting)).unwrap_or_default();
+        Duration::from_secs(seconds.into())
     }
 
     /// The words of a setting.

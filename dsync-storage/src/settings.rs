@@ -72,6 +72,27 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// When an index log is rotated (`mail_index_log_rotate_*`, `spec/dovecot-index.md` 11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Logs below this size, in bytes, are not rotated.
+    pub min_size: u32,
+    /// Logs younger than this are not rotated, unless they are larger than the maximum.
+    pub min_age: Duration,
+    /// Logs above this size are rotated.
+    pub max_size: u32,
+}
+
+impl Default for LogRotation {
+    fn default() -> Self {
+        Self {
+            min_size: 32 << 10,
+            min_age: Duration::from_secs(5 * 60),
+            max_size: 1 << 20,
+        }
+    }
+}
+
 /// Settings of the mail stores of one user; the defaults are Dovecot's.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -100,6 +121,10 @@ pub struct StoreSettings {
     pub max_keyword_length: usize,
     /// Keep `dovecot.list.index` honest (`mailbox_list_index`).
     pub list_index: bool,
+    /// When index logs are rotated.
+    pub log_rotation: LogRotation,
+    /// Files of an mdbox that have reached this size get no more messages (`mdbox_rotate_size`).
+    pub mdbox_rotate_size: u32,
     /// Escape character of the `listescape` plugin, if it is used.
     pub list_escape: Option<char>,
     /// Special uses such as `\Sent` by full mailbox name.
@@ -126,6 +151,8 @@ impl Default for StoreSettings {
             clock: Clock::system(),
             max_keyword_length: 50,
             list_index: true,
+            log_rotation: LogRotation::default(),
+            mdbox_rotate_size: 10 << 20,
             list_escape: None,
             special_use: BTreeMap::new(),
         }

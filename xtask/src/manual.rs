@@ -102,6 +102,8 @@ fn settings() -> String {
             Kind::Text | Kind::Secret | Kind::Userdb => "text".to_owned(),
             Kind::Boolean => "yes or no".to_owned(),
             Kind::Number(_) => "number".to_owned(),
+            Kind::Size => "size".to_owned(),
+            Kind::Time => "time".to_owned(),
             Kind::Character => "one character".to_owned(),
             Kind::Choice(choices) => choices.join(", "),
             Kind::Words => "words".to_owned(),

@@ -21,10 +21,7 @@ use super::storage::SharedStorage;
 use crate::body_file::{BodySink, TmpFile};
 use crate::changes::Changes;
 use crate::index::{ExtensionSpec, Index, Message};
-use crate::{CommitReport, Result, SaveMessage, StorageError};
-
-/// A file that has reached this size gets no more messages (`mdbox_rotate_size`).
-const ROTATE_SIZE: u64 = 10 << 20;
+use crate::{CommitReport, Result, SaveMessage, StorageError, StoreSettings};
 
 /// Where the body of a new message is.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +84,8 @@ impl MultiBodies {
     /// The file that the next message goes to, with the message's header in it.
     fn start(&mut self) -> Result<()> {
         self.abort();
-        if self.files.last().is_none_or(|file| file.end >= ROTATE_SIZE) {
+        let settings = &self.disk.settings;
+        if self.files.last().is_none_or(|file| file.is_full(settings)) {
             let file = self.new_file()?;
             self.files.push(file);
         }
@@ -181,8 +179,8 @@ pub(super) fn new_file(place: &super::storage::Place) -> Result<NewFile> {
 
 impl NewFile {
     /// Whether it is large enough.
-    pub(super) fn is_full(&self) -> bool {
-        self.end >= ROTATE_SIZE
+    pub(super) fn is_full(&self, settings: &StoreSettings) -> bool {
+        self.end >= u64::from(settings.mdbox_rotate_size)
     }
 
     /// Puts metadata behind the body and its size into its header; gives the size of it all.

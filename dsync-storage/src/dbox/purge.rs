@@ -116,7 +116,10 @@ fn rewrite(
     let mut new_files: Vec<NewFile> = Vec::new();
     let mut transaction = Transaction::new(Origin::FACT);
     for (map_uid, record) in live {
-        if new_files.last().is_none_or(NewFile::is_full) {
+        if new_files
+            .last()
+            .is_none_or(|file| file.is_full(&place.settings))
+        {
             new_files.push(new_file(place)?);
         }
         let moved = first_id.saturating_add(new_files.len() as u32 - 1);

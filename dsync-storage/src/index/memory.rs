@@ -61,6 +61,7 @@ mod tests {
 
     use super::super::{Origin, Transaction};
     use super::*;
+    use crate::settings::LogRotation;
 
     fn first() -> Transaction {
         let mut first = Transaction::new(Origin::FACT);
@@ -73,7 +74,10 @@ mod tests {
     fn works_like_an_index_with_files() {
         let root = tempfile::tempdir().unwrap();
         let settings = IndexSettings {
-            rotate_max_size: 600,
+            rotation: LogRotation {
+                max_size: 600,
+                ..LogRotation::default()
+            },
             ..IndexSettings::default()
         };
         let mut on_disk = Index::open(root.path(), "dovecot.index", settings.clone()).unwrap();

@@ -399,16 +399,16 @@ impl LockedIndex<'_> {
     }
 
     fn should_rotate(&self) -> bool {
-        let settings = &self.index.settings;
+        let rotation = self.index.settings.rotation;
         let Some((log, cursor)) = self.index.log.as_ref() else {
             return false;
         };
         let age = unix_time().saturating_sub(log.header.create_stamp);
-        let old = Duration::from_secs(age.into()) >= settings.rotate_min_age;
+        let old = Duration::from_secs(age.into()) >= rotation.min_age;
         cursor.pending.is_empty()
             && (log.header.minor_version < 3
-                || cursor.offset > settings.rotate_max_size
-                || (old && cursor.offset >= settings.rotate_min_size))
+                || cursor.offset > rotation.max_size
+                || (old && cursor.offset >= rotation.min_size))
     }
 
     fn should_write_snapshot(&self) -> bool {

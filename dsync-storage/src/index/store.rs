@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsync_proto::types::{MailErrorClass, ModSeq, Uid};
 
-use crate::settings::{Fsync, LockMethod};
+use crate::settings::{Fsync, LockMethod, LogRotation};
 use crate::{ChangeLog, Result, StorageError, StoreSettings};
 
 use super::cache::Cached;
@@ -37,22 +37,8 @@ pub struct IndexSettings {
     pub rewrite_min_log_bytes: u32,
     /// A snapshot is written when it lies that many log bytes behind.
     pub rewrite_max_log_bytes: u32,
-    /// Logs below this size are not rotated.
-    pub rotate_min_size: u32,
-    /// Logs younger than this are not rotated, unless they are larger than the maximum.
-    pub rotate_min_age: Duration,
-    /// Logs above this size are rotated.
-    pub rotate_max_size: u32,
-}
-
-impl From<&StoreSettings> for IndexSettings {
-    fn from(settings: &StoreSettings) -> Self {
-        Self {
-            fsync: settings.fsync,
-            lock_method: settings.lock_method,
-            ..Self::default()
-        }
-    }
+    /// When the log is rotated.
+    pub rotation: LogRotation,
 }
 
 impl Default for IndexSettings {
@@ -63,9 +49,19 @@ impl Default for IndexSettings {
             is_truth: false,
             rewrite_min_log_bytes: 8 << 10,
             rewrite_max_log_bytes: 128 << 10,
-            rotate_min_size: 32 << 10,
-            rotate_min_age: Duration::from_secs(5 * 60),
-            rotate_max_size: 1 << 20,
+            rotation: LogRotation::default(),
+        }
+    }
+}
+
+impl From<&StoreSettings> for IndexSettings {
+    /// For an index that can be made anew from the mail.
+    fn from(settings: &StoreSettings) -> Self {
+        Self {
+            fsync: settings.fsync,
+            lock_method: settings.lock_method,
+            rotation: settings.log_rotation,
+            ..Self::default()
         }
     }
 }

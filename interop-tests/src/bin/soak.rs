@@ -41,8 +41,8 @@ fn main() -> Result<()> {
     .with_context(|| format!("{name}, seed {}", arguments.seed))?;
     println!(
         "{name}: {} runs, {} mails saved, {} removed; nothing lost; doubled: {} that were moved \
-         while they got another UID, no others",
-        report.runs, report.saved, report.removed, report.doubled
+         while they got another UID, no others; logged by Dovecot: {} lines",
+        report.runs, report.saved, report.removed, report.doubled, report.logged
     );
     Ok(())
 }
