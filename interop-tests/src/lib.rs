@@ -14,6 +14,7 @@ pub mod diff;
 mod facts;
 pub mod history;
 pub mod imap;
+pub mod kill;
 pub mod listener;
 mod mutf7;
 pub mod proxy;
@@ -23,5 +24,5 @@ pub mod sshd;
 mod world;
 
 pub use facts::{Facts, MailboxFacts, MessageFacts};
-pub use side::{ExtraNamespace, Run, Side, run};
+pub use side::{ExtraNamespace, Run, Side, layout, run};
 pub use world::{MAIL_UID, Version, World, own_all};

@@ -90,6 +90,7 @@ pub struct Side<'w> {
     format: String,
     options: String,
     namespaces: Vec<ExtraNamespace>,
+    settings: Vec<String>,
 }
 
 impl<'w> Side<'w> {
@@ -100,6 +101,7 @@ impl<'w> Side<'w> {
             format: format.to_owned(),
             options: options.to_owned(),
             namespaces: Vec::new(),
+            settings: Vec::new(),
         };
         world.make_folder(name)?;
         world.make_folder("run")?;
@@ -116,6 +118,15 @@ impl<'w> Side<'w> {
         self.namespaces = namespaces.to_vec();
         self.add_settings("")?;
         Ok(self)
+    }
+
+    /// The same account with further settings of ours: `name=value`.
+    pub fn with_settings(mut self, settings: &[&str]) -> Self {
+        self.settings = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        self
     }
 
     fn dovecot_namespaces(&self) -> String {
@@ -238,6 +249,7 @@ impl<'w> Side<'w> {
                 self.home().display()
             ),
         ];
+        settings.extend_from_slice(&self.settings);
         if !self.namespaces.is_empty() {
             settings.push("namespace/inbox/inbox=yes".to_owned());
             settings.push("namespace/inbox/separator=/".to_owned());
@@ -413,4 +425,12 @@ fn run_within(mut process: Command, input: &[u8], limit: Duration) -> Result<Run
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         timed_out,
     })
+}
+
+/// What has to follow the path of a location so that all formats have the same mailbox names.
+pub fn layout(format: &str) -> &'static str {
+    match format {
+        "maildir" => ":LAYOUT=fs",
+        _ => "",
+    }
 }

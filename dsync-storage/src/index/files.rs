@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 
 use crate::permissions::CreateModes;
 use crate::{Result, StorageError, path_io};
@@ -104,9 +108,40 @@ impl Files {
         Ok(file)
     }
 
+    /// A file without a name, with mode and group after the folder; `None` where the file system
+    /// has no such files.
+    pub(crate) fn create_unnamed(&self) -> Option<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .custom_flags(OFlag::O_TMPFILE.bits())
+            .open(&self.dir)
+            .ok()?;
+        // Without this directory it could not get a name.
+        fs::metadata(fd_path(&file)).ok()?;
+        let folder = fs::metadata(&self.dir).ok()?;
+        CreateModes::from_metadata(&folder)
+            .apply_to_file(&file, &self.dir)
+            .ok()?;
+        Some(file)
+    }
+
+    /// Gives it a name, which must be free.
+    pub(crate) fn name(&self, file: &File, path: &Path) -> Result<()> {
+        let follow = AtFlags::AT_SYMLINK_FOLLOW;
+        linkat(AT_FDCWD, &fd_path(file), AT_FDCWD, path, follow)
+            .map_err(|error| StorageError::io("create", path, &error.into()))
+    }
+
     pub(crate) fn sync_dir(&self) -> Result<()> {
         path_io::sync(&self.dir)
     }
+}
+
+/// What an open file is found under, whether it has a name or not.
+fn fd_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// Opens for reading and, if allowed, appending; `None` if it does not exist.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use dsync_proto::types::ModSeq;
@@ -137,6 +138,9 @@ impl Index {
     }
 
     /// Writes `P.log.newlock`, which is also the lock for making a log.
+    ///
+    /// Everybody waits for minutes for one whose writer was killed. So it gets its name, where that
+    /// is possible, when it is complete and its next one is close.
     fn write_new_log(
         &self,
         header: &LogHeader,
@@ -144,14 +148,40 @@ impl Index {
         patience: &mut Patience<'_>,
     ) -> Result<fs::File> {
         let path = self.files.new_log();
+        let bytes = [&header.encode()[..], records].concat();
+        let write = |file: &mut fs::File| {
+            let written = file.write_all(&bytes);
+            let synced = written.and_then(|()| match self.settings.fsync {
+                Fsync::Never => Ok(()),
+                _ => file.sync_data(),
+            });
+            synced.map_err(|error| StorageError::io("write", &path, &error))
+        };
+        if let Some(mut file) = self.files.create_unnamed() {
+            write(&mut file)?;
+            self.take_new_log(patience, |path| self.files.name(&file, path))?;
+            return Ok(file);
+        }
+        let mut file = self.take_new_log(patience, |path| self.files.create(path))?;
+        if let Err(error) = write(&mut file) {
+            path_io::remove(&path)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Waits until nobody else makes a log.
+    fn take_new_log<T>(
+        &self,
+        patience: &mut Patience<'_>,
+        create: impl Fn(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let path = self.files.new_log();
         let mut pause = lock::first_wait();
-        let mut file = loop {
-            match self.files.create(&path) {
-                Ok(file) => break file,
-                Err(error) if error.class != dsync_proto::types::MailErrorClass::Exists => {
-                    return Err(error);
-                }
-                Err(_) => {}
+        loop {
+            match create(&path) {
+                Err(error) if error.class == dsync_proto::types::MailErrorClass::Exists => {}
+                created => return created,
             }
             let age = fs::metadata(&path)
                 .and_then(|meta| meta.modified())
@@ -163,20 +193,7 @@ impl Index {
             } else {
                 lock::wait(&path, patience, &mut pause)?;
             }
-        };
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(records);
-        let written = file
-            .write_all(&bytes)
-            .and_then(|()| match self.settings.fsync {
-                Fsync::Never => Ok(()),
-                _ => file.sync_data(),
-            });
-        if let Err(error) = written {
-            path_io::remove(&path)?;
-            return Err(StorageError::io("write", &path, &error));
         }
-        Ok(file)
     }
 
     /// Writes the snapshot for a position. The lock must be held.

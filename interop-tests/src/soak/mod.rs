@@ -18,7 +18,7 @@ use dsync_testkit::random::Random;
 use ledger::Ledger;
 
 use crate::side::Run;
-use crate::{Side, Version, World};
+use crate::{Side, Version, World, layout};
 
 /// How long and with which luck.
 #[derive(Clone, Debug)]
@@ -77,13 +77,9 @@ fn mail(name: &str) -> String {
 /// Works until the time is over, then syncs in quiet, and compares.
 pub fn run(options: &Options) -> Result<Report> {
     let world = World::new(Version::V23)?;
-    let location = |format: &str| match format {
-        "maildir" => ":LAYOUT=fs",
-        _ => "",
-    };
     let [one, other] = &options.formats;
-    let a = world.side_at("a", one, location(one))?;
-    let b = world.side_at("b", other, location(other))?;
+    let a = world.side_at("a", one, layout(one))?;
+    let b = world.side_at("b", other, layout(other))?;
     a.doveadm("mailbox create", &["Work"])?;
     // Two INBOXes born apart would have to agree on one UIDVALIDITY under the sessions.
     a.save("INBOX", mail("first").as_bytes())?;
