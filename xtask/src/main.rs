@@ -10,10 +10,9 @@
 mod bench;
 mod command;
 mod demo;
-mod diff;
+mod interop;
 mod manual;
 mod setup;
-mod soak;
 mod test;
 
 use anyhow::Result;
@@ -34,13 +33,15 @@ enum Command {
     /// Makes a two-sided account, backs it up, edits both sides, syncs, and syncs again
     Demo(demo::Arguments),
     /// Compares ours with Dovecot on random accounts; --help tells the options
-    Diff(diff::Arguments),
+    Diff(interop::Arguments),
+    /// Kills syncs at random moments and checks that nothing is lost or doubled; --help tells the options
+    Kill(interop::Arguments),
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
     /// Writes manual pages and shell completions into packaging/
     Manual,
     /// Syncs in a loop while IMAP clients and doveadm change both sides; --minutes N
-    Soak(soak::Arguments),
+    Soak(interop::Arguments),
     /// Runs everything that CI runs: format, lints, all tests, the tests against real Dovecot
     Test(test::Arguments),
 }
@@ -49,10 +50,11 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Diff(arguments) => interop::run("diff", &arguments),
+        Command::Kill(arguments) => interop::run("kill", &arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),
-        Command::Soak(arguments) => soak::run(&arguments),
+        Command::Soak(arguments) => interop::run("soak", &arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

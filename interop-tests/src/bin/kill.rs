@@ -43,8 +43,8 @@ fn main() -> Result<()> {
     })?;
     println!(
         "{name}: {} kills, {} of them after the first change of a file; {} stores that Dovecot saw \
-         before ours mended them; {} rounds; nothing lost or doubled, no UID changed",
-        report.kills, report.changed, report.looks, report.rounds
+         before ours mended them; {} rounds, {} changes; nothing lost or doubled, no UID changed",
+        report.kills, report.changed, report.looks, report.rounds, report.changes
     );
     Ok(())
 }

@@ -52,6 +52,8 @@ pub struct Report {
     pub looks: u32,
     /// Rounds, each with a run that could end.
     pub rounds: u32,
+    /// What was done to mails and mailboxes.
+    pub changes: usize,
 }
 
 /// The whole campaign.
@@ -110,6 +112,7 @@ impl Campaign<'_> {
         self.complete()?;
         while self.report.kills < self.options.kills {
             let steps = self.account.plan(&mut self.random);
+            self.report.changes += steps.iter().map(Vec::len).sum::<usize>();
             for (side, steps) in self.sides.into_iter().zip(&steps) {
                 if !steps.is_empty() {
                     side.with_store(|store| steps.iter().try_for_each(|step| step.make(store)))?;
@@ -122,7 +125,7 @@ impl Campaign<'_> {
             self.complete()?;
             self.report.rounds += 1;
         }
-        Ok(())
+        self.resync()
     }
 
     /// A run that is killed at some moment, unless it ends before.
@@ -190,6 +193,26 @@ impl Campaign<'_> {
         self.account.expect(&one).context("on a")?;
         one.expect_equal(&other)?;
         self.account.learn(one);
+        Ok(())
+    }
+
+    /// At the end Dovecot rebuilds the indexes from the message files, where it can, and finds
+    /// nothing else.
+    fn resync(&self) -> Result<()> {
+        for (side, format) in self.sides.into_iter().zip(&self.options.formats) {
+            if !format.ends_with("dbox") {
+                continue;
+            }
+            let run = side
+                .doveadm_run("force-resync", &["*"], b"")?
+                .expect_code(0)?;
+            let expected = ["ebuilding index", "fscking index file"];
+            let is_expected = |line: &str| expected.iter().any(|text| line.contains(text));
+            ensure!(run.stderr.lines().all(is_expected), "{run:?}");
+            self.account
+                .expect(&seen(side)?)
+                .with_context(|| format!("on {} after force-resync", side.name()))?;
+        }
         Ok(())
     }
 

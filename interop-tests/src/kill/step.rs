@@ -72,7 +72,7 @@ impl Step {
                 for (uid, (name, flags)) in (next..).zip(mails) {
                     let mut message = message(uid);
                     let update = update(flags);
-                    message.flags = message.flags | update.add_flags;
+                    message.flags |= update.add_flags;
                     message.keywords = update.add_keywords;
                     mailbox.save_begin(message)?;
                     mailbox.save_write(format!("Message-ID: <{name}>\r\n\r\n").as_bytes())?;
@@ -104,7 +104,7 @@ fn update(names: &[&str]) -> FlagUpdate {
     let mut update = FlagUpdate::default();
     for name in names {
         match Flags::from_name(name) {
-            Some(flag) => update.add_flags = update.add_flags | flag,
+            Some(flag) => update.add_flags |= flag,
             None => update.add_keywords.push((*name).into()),
         }
     }

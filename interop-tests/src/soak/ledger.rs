@@ -52,7 +52,7 @@ impl Ledger {
                 .removed
                 .entry(name.to_owned())
                 .or_default()
-                .extend(uid)
+                .extend(uid);
         })
     }
 

@@ -4,7 +4,6 @@
 mod changes;
 mod convert;
 mod histories;
-mod kill;
 mod live;
 mod view;
 

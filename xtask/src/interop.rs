@@ -1,11 +1,11 @@
-//! We sync while everybody works on both sides.
+//! Programs of `interop-tests` that a person runs.
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::command::run as execute;
 
-/// Options of `cargo xtask soak`.
+/// Options of such a command.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
@@ -14,19 +14,12 @@ pub(crate) struct Arguments {
     options: Vec<String>,
 }
 
-/// The `soak` command: builds the programs and hands over.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+/// Builds everything and hands over to this program.
+pub(crate) fn run(program: &str, arguments: &Arguments) -> Result<()> {
     execute("cargo", &["build", "--locked", "--workspace"])?;
-    let mut words = vec![
-        "run",
-        "--quiet",
-        "--locked",
-        "-p",
-        "interop-tests",
-        "--bin",
-        "soak",
-        "--",
-    ];
+    let start = ["run", "--quiet", "--locked", "-p", "interop-tests", "--bin"];
+    let mut words = start.to_vec();
+    words.extend([program, "--"]);
     words.extend(arguments.options.iter().map(String::as_str));
     execute("cargo", &words)
 }
