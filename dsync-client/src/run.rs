@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use dsync_client::{Destination, RunOptions, parse_location};
-use dsync_config::{ConfigError, Identity, Login, Origin, Settings, User};
+use dsync_config::{ConfigError, Identity, Login, MAIL_LOCATION, Origin, Settings, User};
 use dsync_engine::{Direction, Outcome};
+use dsync_storage::location::Location;
 use dsync_transport::{Hangup, stop_signal};
 use tokio::sync::watch;
 
@@ -202,7 +203,13 @@ async fn run_here(
         console,
     );
     let direction = options.client_direction();
-    let create = direction == Direction::Receive;
+    let create = match direction {
+        Direction::Receive => true,
+        // What was typed may be a wrong path; what is configured may be the new place of mail that
+        // is elsewhere.
+        Direction::Both => is_configured(settings) && is_there(destination, user),
+        Direction::Send => false,
+    };
     let own = prepare(inputs, settings, user, create, None)?;
     let report = match (destination, opened) {
         (_, Some(opened)) => remote(inputs, options, own, opened, stop, console).await,
@@ -223,6 +230,20 @@ async fn run_here(
     console.clear();
     report.say(console);
     Ok(Ended::reported(&user.name, &report))
+}
+
+/// Whether `mail_location` comes from a file, a Dovecot or the userdb.
+fn is_configured(settings: &Settings) -> bool {
+    let origin = settings.origin(&MAIL_LOCATION);
+    origin.is_some_and(|origin| !matches!(origin, Origin::Argument(_)))
+}
+
+/// Whether the destination is a location on this host that exists.
+fn is_there(destination: &Destination, user: &User) -> bool {
+    let Destination::Location(text) = destination else {
+        return false;
+    };
+    Location::parse(text, &user.variables()).is_ok_and(|location| location.root.is_dir())
 }
 
 /// The run in a process that becomes the user.
@@ -253,8 +274,11 @@ async fn run_worker(
     if let Some(complaint) = end.complaint() {
         console.line(&complaint);
     }
-    if ended.exit_code != 0 {
-        ended.exit_code = telling_code(&end).unwrap_or(ended.exit_code);
+    // The worker knows only that it failed.
+    if let (75, Some(code)) = (ended.exit_code, telling_code(&end)) {
+        ended.exit_code = code;
+        let known = ended.error.unwrap_or_default();
+        ended.error = Some(format!("{known} [the command {}]", end.describe()));
     }
     Ok(ended)
 }

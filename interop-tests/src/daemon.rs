@@ -38,6 +38,11 @@ impl<'w> Daemon<'w> {
 
     /// Starts it with these lines as its passwd-file.
     pub fn start_for(world: &'w World, users: &str) -> Result<Self> {
+        Self::start_with(world, users, "")
+    }
+
+    /// Starts it with these lines as its passwd-file, and more settings.
+    pub fn start_with(world: &'w World, users: &str, settings: &str) -> Result<Self> {
         fs::set_permissions(world.outside(""), fs::Permissions::from_mode(0o755))?;
         let certificates = Certificates::new(&["localhost", "127.0.0.1"]);
         for name in ["ca.pem", "server.pem", "server.key"] {
@@ -45,7 +50,10 @@ impl<'w> Daemon<'w> {
         }
         world.write("users", users.as_bytes())?;
         let (port, tls_port) = (free_port()?, free_port()?);
-        world.write("dovecot.conf", config(world, port, tls_port).as_bytes())?;
+        world.write(
+            "dovecot.conf",
+            (config(world, port, tls_port) + settings).as_bytes(),
+        )?;
         let mut command = match world.version() {
             Version::V23 => Command::new("dovecot"),
             Version::V24 => {

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::daemon::free_port;
 
-/// A running sshd that lets root in, and a folder with an `ssh` that knows the way.
+/// A running sshd that lets root in, and a folder with an `ssh` that knows the way: every host is
+/// this one.
 pub struct Sshd {
     folder: tempfile::TempDir,
     child: Child,
@@ -48,7 +49,7 @@ impl Sshd {
         fs::write(
             path("ssh_config"),
             format!(
-                "Host *\nPort {port}\nUser root\nIdentityFile {0}/key\nIdentitiesOnly yes\n\
+                "Host *\nHostName 127.0.0.1\nPort {port}\nUser root\nIdentityFile {0}/key\nIdentitiesOnly yes\n\
                  UserKnownHostsFile {0}/known\nGlobalKnownHostsFile /dev/null\n",
                 folder.path().display()
             ),
@@ -56,7 +57,8 @@ impl Sshd {
         script(
             &path("here/ssh"),
             &format!(
-                "exec /usr/bin/ssh -F {} \"$@\"",
+                // Whoever shall log in there is root: the machine has no other user for that.
+                "exec /usr/bin/ssh -F {} -l root \"$@\"",
                 path("ssh_config").display()
             ),
         )?;
@@ -89,6 +91,11 @@ impl Sshd {
             "{}:/usr/bin:/bin",
             self.folder.path().join("here").display()
         )
+    }
+
+    /// The private key that opens it.
+    pub fn key(&self) -> PathBuf {
+        self.folder.path().join("key")
     }
 
     /// The file of hosts that clients know.
