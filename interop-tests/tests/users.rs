@@ -230,8 +230,7 @@ fn examples_of_doveadms_manual_page() -> Result<()> {
     here.add_settings(&settings)?;
     fs::rename(here.outside_mail_root(), here.outside("Maildir"))?;
     for example in ["sync maildir:~/Maildir", "backup -R maildir:~/Maildir"] {
-        let mut command = world.command(&home);
-        command.arg(world.program("dsync")?);
+        let mut command = world.command(&home, world.program("dsync")?);
         command.arg("-c").arg(world.inside("here.conf"));
         command.args(example.split(' '));
         run(command, b"")?.expect_code(0)?;
