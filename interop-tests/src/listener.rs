@@ -40,7 +40,7 @@ impl Listener {
         command.args(options(world, certificates)?);
         let home = format!("mail_home={}", side.home().display());
         command.args(["-o", &home]);
-        Self::start_command(command)
+        Self::start_command(command, false)
     }
 
     /// Starts it as root for the users of a passwd-file of this world.
@@ -51,26 +51,22 @@ impl Listener {
         command.args(options(world, &certificates)?);
         let userdb = format!("userdb=passwd-file:{}", world.inside(file).display());
         command.args(["-o", &userdb]);
-        Self::start_command(command)
+        Self::start_command(command, true)
     }
 
     /// Starts it as root in the place of a running Dovecot, with its configuration and users.
     pub fn start_for(daemon: &Daemon<'_>, world: &World) -> Result<Self> {
         let mut command = Command::new(world.program("dsync-server")?);
         command.arg("-c").arg(daemon.config_file());
-        Self::start_command(command)
+        Self::start_command(command, true)
     }
 
-    fn start_command(mut command: Command) -> Result<Self> {
+    /// With a UNIX socket only as root: others have no right to its folder.
+    fn start_command(mut command: Command, with_socket: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("doveadm-server");
         command.args(["listen", "tcp:127.0.0.1:0", "tcps:127.0.0.1:0"]);
-        // Whom it runs as may have no right to the folder.
-        let is_root = command
-            .get_program()
-            .to_string_lossy()
-            .ends_with("dsync-server");
-        if is_root {
+        if with_socket {
             command.arg(format!("unix:{}", socket.display()));
         }
         let mut child = command.stderr(Stdio::piped()).spawn()?;

@@ -2,6 +2,7 @@
 //! with what to do about it. As root, which becomes the user.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -76,14 +77,10 @@ impl<'w> Checker<'w> {
     }
 }
 
-/// Takes the lock of a user as another run would.
+/// Takes the lock of a user as another run would; one that has just been there may still end.
 fn lock(side: &Side<'_>) -> Result<File> {
     let name = format!("{}/.dovecot-sync.lock", side.name());
-    side.world().write(&name, b"")?;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(side.world().outside(&name))?;
+    let path = side.world().outside(&name);
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -91,8 +88,16 @@ fn lock(side: &Side<'_>) -> Result<File> {
         l_len: 0,
         l_pid: 0,
     };
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole))?;
-    Ok(file)
+    loop {
+        side.world().write(&name, b"")?;
+        let file = File::options().read(true).write(true).open(&path)?;
+        fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole))?;
+        // Whoever had the lock before us removes the file.
+        let own = file.metadata()?.ino();
+        if fs::metadata(&path).is_ok_and(|data| data.ino() == own) {
+            return Ok(file);
+        }
+    }
 }
 
 #[test]
