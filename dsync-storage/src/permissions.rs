@@ -118,6 +118,10 @@ impl CreateModes {
 
     /// Creates a directory and its missing parents. One that exists already is left as it is.
     pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        // The usual case: a failing mkdir would lock the parent in vain.
+        if path.is_dir() {
+            return Ok(());
+        }
         match self.create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = path.parent().ok_or(error)?;

@@ -73,7 +73,7 @@ impl Brain {
         let Some(mut mailbox) = self.open_mailbox(&entry.name)? else {
             return Ok(None);
         };
-        if self.is_unchanged(entry, &mailbox_info(mailbox.as_mut())?) {
+        if self.is_unchanged(entry, &mailbox_counters(mailbox.as_mut())?) {
             return Ok(None);
         }
         mailbox.lock_for_sync(self.mailbox_lock_timeout())?;
@@ -462,6 +462,14 @@ impl Brain {
 
 /// A mailbox as `B` tells it, under its own GUID.
 pub(super) fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> {
+    Ok(MailboxInfo {
+        cache_fields: mailbox.cache_fields()?,
+        ..mailbox_counters(mailbox)?
+    })
+}
+
+/// The same without the cache decisions, which stand in a file of their own.
+pub(super) fn mailbox_counters(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, StorageError> {
     let status = mailbox.status()?;
     let capabilities = mailbox.capabilities();
     Ok(MailboxInfo {
@@ -474,7 +482,7 @@ pub(super) fn mailbox_info(mailbox: &mut dyn Mailbox) -> Result<MailboxInfo, Sto
         highest_pvt_modseq: status.highest_pvt_modseq,
         mailbox_lost: false,
         mailbox_ignore: false,
-        cache_fields: mailbox.cache_fields()?,
+        cache_fields: Vec::new(),
         have_guids: capabilities.have_guids,
         have_save_guids: capabilities.have_save_guids,
         have_only_guid128: capabilities.have_only_guid128,

@@ -15,7 +15,7 @@ use dsync_proto::types::Guid;
 use dsync_storage::{OpenMode, StorageError};
 
 use super::errors::unexpected;
-use super::mailboxes::mailbox_info;
+use super::mailboxes::mailbox_counters;
 use super::states::counters_differ;
 use super::{Brain, Phase};
 use crate::RunError;
@@ -66,8 +66,7 @@ impl Brain {
         mailbox.refresh()?;
         let info = MailboxInfo {
             digest: self.digest(mailbox.as_mut())?,
-            cache_fields: Vec::new(),
-            ..mailbox_info(mailbox.as_mut())?
+            ..mailbox_counters(mailbox.as_mut())?
         };
         Ok(Some(info))
     }

@@ -151,9 +151,12 @@ impl Folders {
 
     /// The storage name and the paths of a mailbox that can be opened.
     pub(crate) fn locate_mailbox(&mut self, name: &str) -> Result<(Vec<u8>, MailboxPaths)> {
-        let storage = self.locate(name)?;
+        let mut storage = self.mapping.storage_name(name)?;
         if self.existence(&storage) != Existence::Mailbox {
-            return Err(not_found(name));
+            storage = self.locate(name)?;
+            if self.existence(&storage) != Existence::Mailbox {
+                return Err(not_found(name));
+            }
         }
         let paths = self.layout.paths(&storage, name);
         Ok((storage, paths))

@@ -37,11 +37,6 @@ pub(crate) struct MailboxPaths {
 }
 
 impl MailboxPaths {
-    /// `cur`, `new` and `tmp`.
-    pub(crate) fn message_dirs(&self) -> [PathBuf; 3] {
-        ["cur", "new", "tmp"].map(|name| self.box_dir.join(name))
-    }
-
     /// The UID list.
     pub(crate) fn uidlist(&self) -> PathBuf {
         self.control_dir.join("dovecot-uidlist")

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -168,22 +168,19 @@ pub(crate) fn open_log(path: &Path) -> Result<Option<File>> {
 /// Reads a whole file of at most `limit` bytes; `None` if it does not exist.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     match File::open(path) {
-        Ok(mut file) => read_from(&mut file, path, 0, limit).map(Some),
+        Ok(file) => read_from(&file, path, 0, limit).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StorageError::io("open", path, &error)),
     }
 }
 
 /// Reads from an offset to the end, but nothing behind `limit` bytes of the file.
-pub(crate) fn read_from(file: &mut File, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(offset))
-        .and_then(|_| {
-            file.take(limit.saturating_sub(offset))
-                .read_to_end(&mut bytes)
-        })
-        .map_err(|error| StorageError::io("read", path, &error))?;
-    Ok(bytes)
+pub(crate) fn read_from(file: &File, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
+        let end = file.metadata()?.len().min(limit);
+        path_io::read_range(file, offset, end)
+    };
+    read().map_err(|error| StorageError::io("read", path, &error))
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -103,10 +103,10 @@ fn load_once(files: &Files) -> Result<Option<Loaded>> {
 }
 
 fn read_log(file: Option<File>, path: &Path) -> Result<Option<ReadLog>> {
-    let Some(mut file) = file else {
+    let Some(file) = file else {
         return Ok(None);
     };
-    let bytes = files::read_from(&mut file, path, 0, MAX_LOG_SIZE)?;
+    let bytes = files::read_from(&file, path, 0, MAX_LOG_SIZE)?;
     let id = FileId::of(&file).map_err(|error| StorageError::io("stat", path, &error))?;
     Ok(LogHeader::decode(&bytes).map(|header| ReadLog {
         log: OpenLog { file, id, header },

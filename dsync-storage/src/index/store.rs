@@ -199,9 +199,9 @@ impl Index {
             self.torn = 0;
             return Ok(false);
         }
-        let bytes = files::read_from(&mut log.file, &path, cursor.offset.into(), MAX_LOG_SIZE)?;
+        let bytes = files::read_from(&log.file, &path, cursor.offset.into(), MAX_LOG_SIZE)?;
         // The header can be overwritten to mark the log as corrupted.
-        let header = files::read_from(&mut log.file, &path, 0, 40)?;
+        let header = files::read_from(&log.file, &path, 0, 40)?;
         if super::LogHeader::decode(&header) != Some(log.header) {
             self.load()?;
             return Ok(true);
@@ -268,7 +268,7 @@ impl Index {
         let Some(first) = cursor.pending.first().copied() else {
             return Ok(Vec::new());
         };
-        let bytes = files::read_from(&mut log.file, &path, first.into(), cursor.offset.into())?;
+        let bytes = files::read_from(&log.file, &path, first.into(), cursor.offset.into())?;
         Ok(RecordReader::new(&bytes, first)
             .flatten()
             .filter_map(|record| PendingChange::of(&record))
@@ -286,12 +286,12 @@ impl Index {
             && let Some(older) = self.older.as_mut()
         {
             let end = head.header.prev_file_offset;
-            let bytes = files::read_from(&mut older.file, &path, 0, end.into())?;
+            let bytes = files::read_from(&older.file, &path, 0, end.into())?;
             logs.push((older.header, bytes));
         }
         let path = self.files.log();
         if let Some((log, cursor)) = self.log.as_mut() {
-            let bytes = files::read_from(&mut log.file, &path, 0, cursor.offset.into())?;
+            let bytes = files::read_from(&log.file, &path, 0, cursor.offset.into())?;
             logs.push((log.header, bytes));
         }
         let logs: Vec<scan::LogFile<'_>> = logs

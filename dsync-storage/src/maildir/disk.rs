@@ -121,8 +121,7 @@ impl Disk {
     /// Reads the UID list, unless it is the one known already.
     pub(crate) fn read_uidlist(&self, known: &mut Known) -> Result<()> {
         let path = self.paths.uidlist();
-        let stamp = Stamp::of(&path)?;
-        if stamp.is_some() && stamp == known.uidlist_stamp {
+        if known.uidlist_stamp.is_some() && Stamp::of(&path)? == known.uidlist_stamp {
             return Ok(());
         }
         let read = read_limited(&path, MAX_UIDLIST)?;

@@ -44,12 +44,11 @@ impl MaildirMailbox {
             settings: settings.clone(),
             paths,
         };
-        for path in disk.paths.message_dirs() {
-            disk.create_dir(&path)?;
-        }
         let index = match &disk.paths.index_dir {
             Some(dir) => {
-                disk.create_dir(dir)?;
+                if *dir != disk.paths.box_dir {
+                    disk.create_dir(dir)?;
+                }
                 Index::open(dir, INDEX_PREFIX, settings.into())?
             }
             None => Index::in_memory(INDEX_PREFIX, settings.into()),

@@ -2,11 +2,11 @@
 //! without reading what is between.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 
 use super::uidlist::UidList;
-use crate::{MailboxIdentity, Result, StorageError};
+use crate::{MailboxIdentity, Result, StorageError, path_io};
 
 /// The header is far shorter, and so is a record.
 const CHUNK: u64 = 4096;
@@ -15,14 +15,13 @@ const CHUNK: u64 = 4096;
 /// mailbox has to be synced, which repairs it.
 pub(crate) fn read(path: &Path) -> Result<Option<MailboxIdentity>> {
     let read = || -> io::Result<Option<MailboxIdentity>> {
-        let mut file = File::open(path)?;
-        let mut head = Vec::new();
-        file.by_ref().take(CHUNK).read_to_end(&mut head)?;
-        let size = file.seek(SeekFrom::End(0))?;
-        let tail_start = size.saturating_sub(CHUNK);
-        file.seek(SeekFrom::Start(tail_start))?;
-        let mut tail = Vec::new();
-        file.take(CHUNK).read_to_end(&mut tail)?;
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let head = path_io::read_range(&file, 0, size.min(CHUNK))?;
+        if size <= CHUNK {
+            return Ok(parse(&head, &head));
+        }
+        let tail = path_io::read_range(&file, size - CHUNK, size)?;
         Ok(parse(&head, &tail))
     };
     match read() {
