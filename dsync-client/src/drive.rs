@@ -1,18 +1,21 @@
 //! Drives both brains of a local run, or one of them and a stream, and collects what to report.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dsync_engine::{Brain, SyncOptions};
+use dsync_engine::{Brain, Findings, Inquiry, SyncOptions};
 use dsync_proto::items::SyncType;
 use dsync_proto::state_string;
 use dsync_transport::{
-    CommandEnd, Ending, Rawlog, Role, SSH_FAILED, Session, SessionOptions, drive, drive_local,
+    Asker, CommandEnd, Ending, Question, Rawlog, Role, SSH_FAILED, Session, SessionOptions,
+    drive_inquiring, drive_local, inquire,
 };
+use tokio::sync::mpsc;
 
 use crate::console::Console;
 use crate::report::Report;
-use crate::road::Opened;
+use crate::road::{Opened, Road};
 use crate::run::{Inputs, Stop};
 use crate::sides::{Prepared, join};
 
@@ -66,12 +69,14 @@ pub(crate) async fn local(
     }
 }
 
-/// One side in this process, the other behind a stream.
+/// One side in this process, the other behind a stream. `road` opens such a stream once more, if
+/// that is possible.
 pub(crate) async fn remote(
     inputs: &Inputs,
     options: SyncOptions,
     own: Prepared,
     opened: Opened,
+    road: Option<Road<'_>>,
     stop: Stop,
     console: &Console,
 ) -> Report {
@@ -83,8 +88,11 @@ pub(crate) async fn remote(
         timeout: inputs.options.timeout,
         rawlog: open_rawlog(inputs, console),
     };
+    let (asker, questions) = Asker::new();
+    let (reader, writer) = (opened.reader, opened.writer);
     let session = tokio::select! {
-        session = drive(brain, opened.reader, opened.writer, session, stop.wait()) => session,
+        session = drive_inquiring(brain, asker, reader, writer, session, stop.clone().wait()) => session,
+        never = answer(inputs, questions, road, stop, console) => match never {},
         never = console.watch(Arc::clone(&progress)) => match never {},
     };
     let end = match opened.command {
@@ -100,6 +108,46 @@ pub(crate) async fn remote(
         add_command(&mut report, &session, &end, console);
     }
     report
+}
+
+/// Holds the second sessions that a run asks for.
+async fn answer(
+    inputs: &Inputs,
+    mut questions: mpsc::Receiver<Question>,
+    road: Option<Road<'_>>,
+    stop: Stop,
+    console: &Console,
+) -> Infallible {
+    while let Some((inquiry, findings)) = questions.recv().await {
+        let opened = match &road {
+            Some(road) => tokio::select! {
+                opened = road.open(inputs, console) => opened.ok().flatten(),
+                _ = stop.clone().wait() => None,
+            },
+            None => None,
+        };
+        // Nobody waits any more if the run has ended meanwhile.
+        let _ = match opened {
+            Some(opened) => findings.send(ask(inputs, inquiry, opened, stop.clone()).await),
+            None => findings.send(Findings::new()),
+        };
+    }
+    std::future::pending().await
+}
+
+async fn ask(inputs: &Inputs, inquiry: Inquiry, opened: Opened, stop: Stop) -> Findings {
+    let session = SessionOptions {
+        role: Role::Client,
+        peer_name: opened.peer_name,
+        timeout: inputs.options.timeout,
+        rawlog: None,
+    };
+    let findings = inquire(inquiry, opened.reader, opened.writer, session, stop.wait()).await;
+    if let Some(command) = opened.command {
+        // It has nothing left to do, and the run waits.
+        tokio::spawn(command.finish(COMMAND_GRACE_FAILED));
+    }
+    findings
 }
 
 /// The run goes on without it, as in Dovecot.

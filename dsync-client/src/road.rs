@@ -20,6 +20,25 @@ pub(crate) struct Opened {
     pub(crate) command: Option<RemoteCommand>,
 }
 
+/// All that is needed to open the way to a destination.
+#[derive(Clone, Copy)]
+pub(crate) struct Road<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) destination: &'a Destination,
+    pub(crate) user: &'a User,
+}
+
+impl Road<'_> {
+    /// As [`open`].
+    pub(crate) async fn open(
+        &self,
+        inputs: &Inputs,
+        console: &Console,
+    ) -> Result<Option<Opened>, Failure> {
+        open(inputs, self.settings, self.destination, self.user, console).await
+    }
+}
+
 /// Opens the way to a destination that is not in this process. `None` for one that is.
 pub(crate) async fn open(
     inputs: &Inputs,

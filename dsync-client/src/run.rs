@@ -17,7 +17,7 @@ use crate::ended::Ended;
 use crate::failure::Failure;
 use crate::hosts::Hosts;
 use crate::report::Report;
-use crate::road::{self, Opened};
+use crate::road::{self, Opened, Road};
 use crate::sides::{check_distinct, prepare};
 use crate::worker::{self, WorkerOptions};
 
@@ -212,7 +212,16 @@ async fn run_here(
     };
     let own = prepare(inputs, settings, user, create, None)?;
     let report = match (destination, opened) {
-        (_, Some(opened)) => remote(inputs, options, own, opened, stop, console).await,
+        (_, Some(opened)) => {
+            let road = Road {
+                settings,
+                destination,
+                user,
+            };
+            // A worker has nothing but the stream that it was given.
+            let road = Some(road).filter(|_| !inputs.is_worker);
+            remote(inputs, options, own, opened, road, stop, console).await
+        }
         (Destination::Location(location), None) => {
             let mut settings = settings.clone();
             settings.set("mail_location", location, &Origin::Argument("DESTINATION"))?;

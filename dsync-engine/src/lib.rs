@@ -7,7 +7,7 @@ mod outcome;
 mod progress;
 pub mod tree;
 
-pub use brain::{Brain, Environment, Peer, Poll, UserLock};
+pub use brain::{Brain, Environment, Findings, Inquiry, Peer, Poll, UserLock};
 pub use options::{Direction, EXTENSION_KEY, Filters, Mode, SyncOptions};
 pub use outcome::{EXIT_RUN_AGAIN, Fault, Outcome, Problem, RunError};
 pub use progress::{Counter, Progress};

@@ -12,6 +12,7 @@
 mod command;
 pub mod doveadm;
 mod fault;
+mod inquiry;
 mod link;
 mod local;
 pub mod net;
@@ -22,8 +23,9 @@ mod ssh;
 
 pub use command::{CommandEnd, RemoteCommand, SSH_FAILED, SpawnError, own_program};
 pub use fault::{Ending, Role, first_line};
+pub use inquiry::{Asker, Question};
 pub use local::{LocalOutcome, drive_local};
 pub use rawlog::Rawlog;
-pub use session::{PeerInfo, Session, SessionOptions, drive};
+pub use session::{PeerInfo, Session, SessionOptions, drive, drive_inquiring, inquire};
 pub use signals::{Hangup, stop_signal};
 pub use ssh::{SshError, SshMaster};

@@ -1,10 +1,10 @@
 //! One brain and a byte stream.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use dsync_engine::{Brain, Outcome, Peer, Poll, RunError};
+use dsync_engine::{Brain, Findings, Inquiry, Outcome, Peer, Poll, RunError};
 use dsync_proto::items::Item;
 use dsync_proto::types::MailErrorClass;
 use dsync_proto::wire::{Decoder, Encoder};
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::fault::{self, Role};
+use crate::inquiry::{Asker, Talk, pays};
 use crate::link::{Event, Link, Until};
 use crate::local::{crashed, stopped};
 use crate::rawlog::Way;
@@ -104,10 +105,65 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
+    talk(brain, None, reader, writer, options, stop).await.0
+}
+
+/// The same for a client that may hold a second session (see [`Inquiry`]): whoever has the other
+/// end of `asker` holds it.
+pub async fn drive_inquiring<R, W>(
+    brain: Brain,
+    asker: Asker,
+    reader: R,
+    writer: W,
+    options: SessionOptions,
+    stop: impl Future<Output = &'static str>,
+) -> Session
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let asker = Some(asker);
+    talk(brain, asker, reader, writer, options, stop).await.0
+}
+
+/// Holds a second session: what it found out, less than all if it failed.
+pub async fn inquire<R, W>(
+    inquiry: Inquiry,
+    reader: R,
+    writer: W,
+    options: SessionOptions,
+    stop: impl Future<Output = &'static str>,
+) -> Findings
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let (session, inquiry) = talk(inquiry, None, reader, writer, options, stop).await;
+    if let Some(error) = session.outcome.error {
+        tracing::debug!("the second session failed: {}", error.message);
+    }
+    inquiry.map(Inquiry::into_findings).unwrap_or_default()
+}
+
+async fn talk<T: Talk, R, W>(
+    brain: T,
+    asker: Option<Asker>,
+    reader: R,
+    writer: W,
+    options: SessionOptions,
+    stop: impl Future<Output = &'static str>,
+) -> (Session, Option<T>)
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
     let link = Arc::new(Link::new());
     let drain = Drain(tokio::spawn(read(reader, Arc::clone(&link))));
     let mut writing = tokio::spawn(write(writer, Arc::clone(&link)));
-    let pump = Pump::new(brain, Arc::clone(&link), options);
+    let pump = Pump {
+        asker,
+        ..Pump::new(brain, Arc::clone(&link), options)
+    };
     let mut pumping = tokio::task::spawn_blocking(move || pump.run());
     let result = tokio::select! {
         result = &mut pumping => result,
@@ -116,10 +172,16 @@ where
             pumping.await
         }
     };
-    let ended = result.unwrap_or_else(|_| Ended {
-        outcome: crashed(),
-        ..Ended::default()
-    });
+    let (ended, brain) = match result {
+        Ok((ended, brain)) => (ended, Some(brain)),
+        Err(_) => (
+            Ended {
+                outcome: crashed(),
+                ..Ended::default()
+            },
+            None,
+        ),
+    };
     // The pump has waited already until everything is written, or gave it up.
     link.close();
     if tokio::time::timeout(LAST_WORDS, &mut writing)
@@ -128,7 +190,7 @@ where
     {
         writing.abort();
     }
-    Session {
+    let session = Session {
         outcome: ended.outcome,
         ending: ended.ending,
         bytes_in: ended.bytes_in,
@@ -136,7 +198,8 @@ where
         told_peer: ended.told_peer,
         peer: ended.peer,
         _drain: drain,
-    }
+    };
+    (session, brain)
 }
 
 /// What the brain's thread returns.
@@ -183,8 +246,15 @@ async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) {
 }
 
 /// The brain's thread.
-struct Pump {
-    brain: Brain,
+struct Pump<T> {
+    brain: T,
+    /// Holds a second session; `None` after that.
+    asker: Option<Asker>,
+    started: Instant,
+    /// How long it took until the peer was there.
+    opening: Duration,
+    /// The last wait for input.
+    waited: Duration,
     link: Arc<Link>,
     options: SessionOptions,
     decoder: Decoder,
@@ -198,10 +268,14 @@ struct Pump {
     bytes_out: u64,
 }
 
-impl Pump {
-    fn new(brain: Brain, link: Arc<Link>, options: SessionOptions) -> Self {
+impl<T: Talk> Pump<T> {
+    fn new(brain: T, link: Arc<Link>, options: SessionOptions) -> Self {
         Self {
             brain,
+            asker: None,
+            started: Instant::now(),
+            opening: Duration::ZERO,
+            waited: Duration::ZERO,
             link,
             options,
             decoder: Decoder::default(),
@@ -216,8 +290,9 @@ impl Pump {
         }
     }
 
-    fn run(mut self) -> Ended {
+    fn run(mut self) -> (Ended, T) {
         let outcome = loop {
+            self.consider_inquiry();
             match self.brain.poll() {
                 Poll::Finished(outcome) => break *outcome,
                 Poll::Transmit(item) => self.transmit(&item),
@@ -239,20 +314,36 @@ impl Pump {
         self.send_output();
         let all_sent = self.finish();
         let peer = self.peer_info();
-        Ended {
+        let ended = Ended {
             outcome,
             ending: self.failed.map_or(Ending::Finished, |(ending, _)| ending),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             told_peer: self.told_peer && all_sent,
             peer,
+        };
+        (ended, self.brain)
+    }
+
+    /// Holds a second session if that is faster than to ask for one mailbox after the other.
+    fn consider_inquiry(&mut self) {
+        let Some(asker) = &self.asker else { return };
+        let mailboxes = self.brain.inquiry_size();
+        if self.failed.is_none()
+            && pays(self.opening, self.waited, mailboxes)
+            && let Some(inquiry) = self.brain.inquiry()
+        {
+            tracing::debug!(mailboxes, waited = ?self.waited, "asking for all mailboxes at once");
+            let findings = asker.ask(inquiry);
+            self.brain.inquired(findings);
+            self.asker = None;
         }
     }
 
     fn peer_info(&self) -> Option<PeerInfo> {
         let minor = self.decoder.peer()?.minor();
         self.brain.peer_name().map(|name| PeerInfo {
-            host: harmless(name),
+            host: harmless(&name),
             minor,
             is_ours: self.brain.peer_is_ours(),
         })
@@ -325,8 +416,12 @@ impl Pump {
 
     /// Waits for one event. Returns whether there is room for output.
     fn wait(&mut self, until: Until) -> bool {
+        let start = Instant::now();
         match self.link.wait(until, self.options.timeout) {
-            Event::Input(bytes) => self.feed(bytes),
+            Event::Input(bytes) => {
+                self.waited = start.elapsed();
+                self.feed(bytes);
+            }
             Event::Room => return true,
             Event::End(read_error) => {
                 let failure = fault::closed(
@@ -391,6 +486,7 @@ impl Pump {
             && let Some(peer) = self.decoder.peer()
         {
             self.peer_known = true;
+            self.opening = self.started.elapsed();
             self.head = Vec::new();
             self.brain.set_peer(Peer {
                 minor: peer.minor(),
@@ -421,15 +517,14 @@ impl Pump {
 
     fn peer_name(&self) -> String {
         match self.brain.peer_name() {
-            Some(name) => harmless(name),
+            Some(name) => harmless(&name),
             None => self.options.peer_name.clone(),
         }
     }
 }
 
 /// A name for a terminal.
-fn harmless(name: &impl ToString) -> String {
-    let name = name.to_string();
+fn harmless(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).collect()
 }
 

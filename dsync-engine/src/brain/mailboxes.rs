@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::agreement::{Agreement, scan_error};
 use super::mails::{MailExchange, Terms};
-use super::states::{digest, is_unchanged};
+use super::states::{counters_differ, digest, is_unchanged};
 use super::{Brain, Opened, Phase};
 use crate::mailbox::{CommitInterval, ExportOptions, HashSettings, ImportOptions, Scan, scan};
 use crate::options::{Direction, Mode};
@@ -53,6 +53,10 @@ impl Brain {
                         return false;
                     }
                 }
+                if self.is_found_equal(&opened.info) {
+                    self.states.insert_skipped(&opened.info);
+                    return false;
+                }
                 // What `-v` shows of a run.
                 info!("mailbox {}", entry.name);
                 debug!(mailbox = entry.name, guid = %opened.info.mailbox_guid, "next mailbox");
@@ -66,6 +70,13 @@ impl Brain {
                 false
             }
         }
+    }
+
+    /// Whether the answer of a Dovecot server to our `B` is known, and is that nothing is to do.
+    fn is_found_equal(&self, info: &MailboxInfo) -> bool {
+        let answer = self.findings.as_ref();
+        let answer = answer.and_then(|findings| findings.get(&info.mailbox_guid));
+        answer.is_some_and(|answer| !counters_differ(info, answer))
     }
 
     /// `None` if there is nothing to say: it vanished, or the saved state still fits.

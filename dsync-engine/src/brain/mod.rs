@@ -7,6 +7,7 @@
 mod agreement;
 mod errors;
 mod handshake;
+mod inquiry;
 mod mailboxes;
 mod mails;
 mod states;
@@ -22,6 +23,8 @@ use bstr::BString;
 use dsync_proto::items::{Finish, Item, MailboxInfo, MailboxState};
 use dsync_proto::types::Guid;
 use dsync_storage::{Account, Mailbox, StorageError};
+
+pub use self::inquiry::{Findings, Inquiry};
 
 use self::errors::unexpected;
 use self::mails::MailExchange;
@@ -157,6 +160,8 @@ pub struct Brain {
     walk: Walk,
     /// Mailboxes that the survey has found equal, as they are here.
     equal: HashMap<Guid, MailboxInfo>,
+    /// What a second session has found out about the mailboxes of a Dovecot server.
+    findings: Option<Findings>,
     /// Mailboxes whose GUID depends on which one a Dovecot peer has; its first `B` tells.
     guid_aliases: Vec<GuidAlias>,
     /// Mailboxes that the tree phase gave another GUID.
@@ -209,6 +214,7 @@ impl Brain {
             own_state: None,
             walk: Walk::default(),
             equal: HashMap::new(),
+            findings: None,
             guid_aliases: Vec::new(),
             renewed: Vec::new(),
             has_unfilled: false,

@@ -60,6 +60,11 @@ impl Walk {
         self.entries.as_slice().get(index).cloned()
     }
 
+    /// What is still to come.
+    pub(super) fn rest(&self) -> &[WalkEntry] {
+        self.entries.as_slice()
+    }
+
     /// Whether the mailbox is in the merged tree.
     pub(super) fn knows(&self, guid: Guid) -> bool {
         self.guids.contains(&guid)
