@@ -105,6 +105,11 @@ pub enum ConfigError {
         /// Where it was looked up.
         userdb: UserDb,
     },
+    /// Text that must not be taken for a user's name: it would lead to somebody else's files.
+    #[error(
+        "{0:?} is no name of a user: it is empty, or has a slash, a step up or a control character"
+    )]
+    InvalidName(String),
     /// A source of users cannot be asked.
     #[error("userdb {userdb} {reason}")]
     Userdb {
@@ -189,7 +194,7 @@ impl ConfigError {
             | Self::Doveconf { .. }
             | Self::Variable { .. }
             | Self::Namespace { .. } => 78,
-            Self::UnknownUser { .. } => 67,
+            Self::UnknownUser { .. } | Self::InvalidName(_) => 67,
             Self::Userdb { .. } => 75,
             Self::NotPermitted { .. } | Self::RootInUserStore { .. } => 77,
             Self::Store(error) => error.class.exit_code(),

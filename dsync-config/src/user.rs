@@ -60,6 +60,7 @@ impl User {
     }
 
     fn look_up(name: &str, settings: &Settings) -> Result<Self, ConfigError> {
+        check_name(name)?;
         let userdb = UserDb::from_settings(settings);
         let Some(fields) = userdb.lookup(name)? else {
             return Err(ConfigError::UnknownUser {
@@ -67,6 +68,7 @@ impl User {
                 userdb,
             });
         };
+        check_name(&fields.name)?;
         let mut user = Self {
             name: fields.name.clone(),
             looked_up: true,
@@ -167,6 +169,17 @@ impl User {
     }
 }
 
+/// Names become parts of paths (`%u`, `%n`, `%d`) and may come from another host: none may lead out
+/// of the place that a template means.
+fn check_name(name: &str) -> Result<(), ConfigError> {
+    let is_step = |part: &str| matches!(part, "." | "..");
+    let leads_away = name.contains('/') || name.split('@').any(is_step) || is_step(name);
+    if name.is_empty() || leads_away || name.contains(char::is_control) {
+        return Err(ConfigError::InvalidName(name.to_owned()));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +227,21 @@ mod tests {
         let own = user.settings(&settings).unwrap();
         assert_eq!(own.text(&MAIL_LOCATION), "maildir:~/%i");
         assert_eq!(user.expand("%i").unwrap(), "5000");
+    }
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        let settings = settings(&["userdb=static:uid=5000 gid=5000 home=/srv/%d/%n"]);
+        for name in [
+            "", "..", "../joe", "joe/..", "/etc", "..@..", "joe@..", "a\nb", "a\0b",
+        ] {
+            let error = User::find(Some(name), &login(), &settings).unwrap_err();
+            assert_eq!(error.exit_code(), 67, "{name:?}: {error}");
+            assert!(error.to_string().contains("no name of a user"), "{error}");
+        }
+        for name in ["joe", "joe@example.org", "a..b", ".joe", "j@x@y"] {
+            User::find(Some(name), &login(), &settings).unwrap();
+        }
     }
 
     #[test]

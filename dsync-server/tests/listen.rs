@@ -238,6 +238,25 @@ fn an_unknown_user_is_refused_with_the_reason() {
     assert_eq!(packet(&mut stream), (0, b"\n-NOUSER\n".to_vec()));
 }
 
+/// Everybody exists in a template, but a name is never a way to other folders.
+#[test]
+fn a_user_that_is_a_path_is_refused() {
+    let server = Server::start(&[]);
+    for name in ["../joe", "joe/../joe", "..", "x/../../joe@.."] {
+        let mut stream = server.connect();
+        let command = format!("\t{name}\tdsync-server\n");
+        stream
+            .write_all([HELLO, PLAIN, &command].concat().as_bytes())
+            .unwrap();
+        expect(&mut stream, GREETING.as_bytes());
+        expect(&mut stream, b"+\n");
+        let (_, line) = packet(&mut stream);
+        let text = String::from_utf8(line).unwrap();
+        assert!(text.contains("is no name of a user"), "{text:?}");
+        assert_eq!(packet(&mut stream), (0, b"\n-NOUSER\n".to_vec()));
+    }
+}
+
 #[test]
 fn a_private_socket_needs_no_password_and_another_does() {
     let server = Server::start(&["unix:private", "unix:shared:0660"]);

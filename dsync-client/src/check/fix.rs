@@ -121,7 +121,9 @@ pub(super) fn command(
 /// The own user or mail.
 pub(super) fn own(error: &ConfigError) -> &'static str {
     match error {
-        ConfigError::UnknownUser { .. } => "give a user that this host knows with -u",
+        ConfigError::UnknownUser { .. } | ConfigError::InvalidName(_) => {
+            "give a user that this host knows with -u"
+        }
         ConfigError::Userdb { .. } => "correct the setting userdb, or start the Dovecot it asks",
         ConfigError::NotPermitted { .. } | ConfigError::RootInUserStore { .. } => {
             "run this as root with -u USER, or as the owner of the mail"
