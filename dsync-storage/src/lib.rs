@@ -8,6 +8,7 @@ mod account;
 pub mod attribute_dict;
 mod body_file;
 mod changes;
+mod compression;
 mod dbox;
 mod error;
 mod folders;

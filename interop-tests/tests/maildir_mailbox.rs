@@ -308,6 +308,36 @@ fn dovecot_sees_our_changes() -> Result<()> {
 }
 
 #[test]
+fn what_dovecot_compresses_is_read_and_copied() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    for method in ["gz", "bz2", "zstd", "lz4"] {
+        let side = world.side(method)?;
+        side.add_settings(&format!(
+            "mail_plugins = zlib\nplugin {{\n  zlib_save = {method}\n}}\n"
+        ))?;
+        for lines in [0, 1, 100, 20_000] {
+            let line = format!("a line of {lines}\n");
+            let mail = format!("Subject: packed\n\n{}", line.repeat(lines));
+            side.save("INBOX", mail.as_bytes())?;
+        }
+        let before = agree(&side, method)?;
+        ensure!(before.rows.len() == 4 && before.rows[&4].text.len() > 100_000);
+        ours(&side, |mailbox| {
+            mailbox.refresh()?;
+            ensure!(mailbox.copy(3, message(9, "unpacked"))?);
+            mailbox.reassign_uids(&[4])?;
+            mailbox.commit()?;
+            Ok(())
+        })?;
+        let after = agree(&side, &format!("{method} after copies"))?;
+        for (old, new) in [(3, 9), (4, 10)] {
+            ensure!(before.rows[&old].text == after.rows[&new].text, "{old}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn uid_validity_changes_like_dovecots() -> Result<()> {
     let world = World::new(Version::V23)?;
     let side = world.side("a")?;

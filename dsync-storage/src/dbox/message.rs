@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use dsync_proto::types::MailErrorClass;
 
-use super::compression;
 use super::format::{
     FileHeader, MAX_FILE_HEADER, MAX_METADATA, METADATA_MAGIC, Metadata, stored_size,
 };
+use crate::compression;
 use crate::{Result, StorageError};
 
 /// First guess how much metadata there is.

@@ -3,7 +3,7 @@
 //! In both the index is the mailbox: UIDs, flags and identity are nowhere else. Message files
 //! hold bodies, GUIDs and dates.
 //!
-//! * bytes: `format` and `message` – what stands in message files, `compression`;
+//! * bytes: `format` and `message` – what stands in message files;
 //! * mailboxes: `mailbox` – what both formats share, behind [`bodies::Bodies`]; `single` – one
 //!   file for each message –, `multi` – many in one, with `storage`, the map of all of them,
 //!   `references` (repairs) and `purge`;
@@ -11,7 +11,6 @@
 
 mod bodies;
 mod commit;
-mod compression;
 mod create;
 mod delete;
 mod format;

@@ -246,7 +246,8 @@ impl Commit<'_> {
         let mut extensions = Vec::new();
         let guid = storable_guid(&message.guid);
         let size = save.size.unwrap_or_default();
-        let usable = message.uid > 0
+        // A copy of a packed file needs the sizes in its name.
+        let usable = save.source == 0
             && filename::is_usable_base(&guid, size.physical, size.virtual_size)
             && !self.known.is_base_taken(&guid);
         let base = if usable {

@@ -13,6 +13,7 @@ use super::filename;
 use super::save;
 use crate::body_file::BodySize;
 use crate::changes::{Changes, updated};
+use crate::compression::looks_packed;
 use crate::index::{Cached, IndexState, LockedIndex};
 use crate::{Result, SaveMessage};
 
@@ -45,7 +46,8 @@ impl Disk {
         let length = fs::metadata(tmp.path()).map_or(0, |metadata| metadata.len());
         let list = &known.uidlist;
         let entry = list.position(source).and_then(|at| list.get(at));
-        let size = entry.and_then(|entry| right_size(entry.base, length));
+        let is_packed = || fs::File::open(tmp.path()).is_ok_and(|file| looks_packed(&file));
+        let size = entry.and_then(|entry| right_size(entry.base, length, is_packed));
         (message.pop3_uidl, message.pop3_order) = known.pop3(source);
         let copy = PendingSave {
             tmp,
@@ -123,11 +125,12 @@ pub(super) fn saved_date(
 
 /// The sizes in a file name, unless they cannot be right. With a wrong one Dovecot cannot read the
 /// message or shows only a part of it; without them it counts by itself (`spec/maildir.md` 9).
-fn right_size(base: &[u8], length: u64) -> Option<BodySize> {
+/// Those of a packed file are the message's.
+fn right_size(base: &[u8], length: u64, is_packed: impl Fn() -> bool) -> Option<BodySize> {
     let sizes = filename::sizes(base);
     let (physical, virtual_size) = (sizes.physical?, sizes.virtual_size?);
-    let is_possible =
-        physical == length && (physical..=physical.saturating_mul(2)).contains(&virtual_size);
+    let is_possible = (physical..=physical.saturating_mul(2)).contains(&virtual_size)
+        && (physical == length || is_packed());
     is_possible.then_some(BodySize {
         physical,
         virtual_size,

@@ -1,8 +1,9 @@
 //! Finding and opening the file of a message.
 
+use std::fmt::Display;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bstr::{BString, ByteSlice};
@@ -12,6 +13,7 @@ use super::copy;
 use super::disk::{Disk, Known};
 use super::filename;
 use super::mailbox::MaildirMailbox;
+use crate::compression::{looks_packed, unpack};
 use crate::{OpenMessage, Result, StorageError};
 
 /// How often a file may be renamed between looking for it and opening it.
@@ -31,14 +33,14 @@ impl MaildirMailbox {
         let Some((file, metadata)) = opened else {
             return Ok(None);
         };
-        self.refuse_compressed(uid, &file, metadata.len())?;
+        let body = self.body(uid, file, metadata.len())?;
         let (pop3_uidl, pop3_order) = self.known.pop3(uid);
         Ok(Some(OpenMessage {
             received_date: metadata.mtime(),
             saved_date: self.saved_date(uid, metadata.ctime()),
             pop3_uidl,
             pop3_order,
-            body: Box::new(file),
+            body,
         }))
     }
 
@@ -59,29 +61,23 @@ impl MaildirMailbox {
         copy::saved_date(self.cached.as_ref(), self.index.state(), uid, changed)
     }
 
-    /// A compressed file must not be passed on as if it were the message. `S=` in its name is the
-    /// size of the message, so that a mail that only looks compressed is not refused.
-    fn refuse_compressed(&self, uid: Uid, file: &fs::File, length: u64) -> Result<()> {
+    /// What the message consists of. `S=` in the name is the size of the message: if the file has
+    /// another one, it may be packed; a mail that only looks like that is left alone.
+    fn body(&self, uid: Uid, file: fs::File, length: u64) -> Result<Box<dyn Read + Send>> {
         let list = &self.known.uidlist;
         let entry = list.position(uid).and_then(|at| list.get(at));
         let claimed = entry.and_then(|entry| filename::sizes(entry.base).physical);
-        if claimed.is_none_or(|size| size == length) {
-            return Ok(());
-        }
-        let mut start = [0; 16];
-        let read = file.read_at(&mut start, 0).unwrap_or(0);
-        let Some(method) = compression(&start[..read]) else {
-            return Ok(());
+        let Some(size) = claimed.filter(|size| *size != length && looks_packed(&file)) else {
+            return Ok(Box::new(file));
         };
-        Err(StorageError::new(
-            MailErrorClass::NotPossible,
-            format!(
-                "cannot read message UID={uid} of {}: its file is compressed ({method}) by \
-                 Dovecot's zlib or mail_compress plugin, which is not supported for Maildir; \
-                 sync through Dovecot on this host instead",
-                self.disk.paths.name
-            ),
-        ))
+        let failed = |class, reason: &dyn Display| {
+            let mailbox = &self.disk.paths.name;
+            let text = format!("cannot read message UID={uid} of {mailbox}: {reason}");
+            StorageError::new(class, text)
+        };
+        unpack(file, size)
+            .map_err(|error| failed(MailErrorClass::Temporary, &error))?
+            .map_err(|reason| failed(MailErrorClass::NotPossible, &reason))
     }
 }
 
@@ -140,17 +136,4 @@ impl Known {
             .and_then(|order| order.to_str().ok()?.parse().ok());
         (uidl.into(), order.unwrap_or(0))
     }
-}
-
-/// How a file is compressed (`spec/maildir.md` 9).
-fn compression(start: &[u8]) -> Option<&'static str> {
-    const MAGICS: [(&[u8], &str); 5] = [
-        (b"\x1f\x8b", "gz"),
-        (b"BZh", "bz2"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"Dovecot-LZ4\x0d\x2a\x9b\xc5", "lz4"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-    ];
-    let found = MAGICS.iter().find(|(magic, _)| start.starts_with(magic))?;
-    Some(found.1)
 }

@@ -250,7 +250,7 @@ fn a_copy_does_not_inherit_wrong_sizes() {
             .iter()
             .filter(|name| name.contains('='))
             .partition(|name| name.contains(",S=14,W=17"));
-        assert_eq!(right.len(), if are_right { 2 } else { 0 }, "{copies:?}");
+        assert_eq!(right.len(), if are_right { 3 } else { 0 }, "{copies:?}");
         assert!(any.is_empty(), "{copies:?}");
     }
 }

@@ -1,20 +1,36 @@
-//! Unpacking bodies that Dovecot's compression plugin stored (`spec/dbox.md` 3.5).
+//! Unpacking bodies that Dovecot's compression plugin stored (`spec/dbox.md` 3.5,
+//! `spec/maildir.md` 9).
 //!
-//! A body says in its metadata how large it is unpacked; not a byte more is made of it.
+//! A body says, in its metadata or its file name, how large it is unpacked; not a byte more is made of it.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 /// Longest magic.
 const MAGIC_SIZE: usize = 16;
 /// Magic of Dovecot's own format, which holds LZ4 blocks.
 const LZ4_MAGIC: &[u8] = b"Dovecot-LZ4\x0d\x2a\x9b\xc5";
+const GZ_MAGIC: &[u8] = b"\x1f\x8b";
+const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
+const BZ2_MAGIC: &[u8] = b"BZh";
+const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 /// Largest LZ4 block that is unpacked; Dovecot makes blocks of 64 KiB.
 const MAX_LZ4_BLOCK: u32 = 1 << 24;
 /// Largest zstd window, as base 2 logarithm: 128 MiB, what every decoder must support.
 const MAX_ZSTD_WINDOW: u32 = 27;
 
+/// Whether a file begins as if the plugin had packed it. A mail that is plain may do so, too.
+pub(crate) fn looks_packed(file: &File) -> bool {
+    let mut start = [0; MAGIC_SIZE];
+    let read = file.read_at(&mut start, 0).unwrap_or(0);
+    let start = start.get(..read).unwrap_or_default();
+    let magics = [GZ_MAGIC, ZSTD_MAGIC, LZ4_MAGIC, BZ2_MAGIC, XZ_MAGIC];
+    magics.iter().any(|magic| start.starts_with(magic))
+}
+
 /// Unpacks a body whose plain size is known. The inner error says why that is impossible.
-pub(super) fn unpack(
+pub(crate) fn unpack(
     mut stored: impl Read + Send + 'static,
     plain_size: u64,
 ) -> io::Result<Result<Box<dyn Read + Send>, &'static str>> {
@@ -24,17 +40,17 @@ pub(super) fn unpack(
         .read_to_end(&mut start)?;
     let magic = start.clone();
     let whole = io::Cursor::new(start).chain(stored);
-    let unpacked: Box<dyn Read + Send> = if magic.starts_with(b"\x1f\x8b") {
+    let unpacked: Box<dyn Read + Send> = if magic.starts_with(GZ_MAGIC) {
         Box::new(flate2::read::MultiGzDecoder::new(whole))
-    } else if magic.starts_with(b"\x28\xb5\x2f\xfd") {
+    } else if magic.starts_with(ZSTD_MAGIC) {
         let mut decoder = zstd::Decoder::new(whole)?;
         decoder.window_log_max(MAX_ZSTD_WINDOW)?;
         Box::new(decoder)
     } else if magic.starts_with(LZ4_MAGIC) {
         Box::new(Lz4::new(whole)?)
-    } else if magic.starts_with(b"BZh") {
+    } else if magic.starts_with(BZ2_MAGIC) {
         Box::new(bzip2::read::MultiBzDecoder::new(whole))
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
+    } else if magic.starts_with(XZ_MAGIC) {
         return Ok(Err("it is compressed with xz, which is not supported"));
     } else if magic.starts_with(b"CRYPTED\x03\x07") {
         return Ok(Err(
