@@ -24,6 +24,7 @@ Clients log in with doveadm_password, which has to be set. tcps: speaks TLS from
 (ssl_server_cert_file, ssl_server_key_file); on tcp: a client may start it. A UNIX socket that only
 its owner can open (mode 0600, the default) needs no password. Sockets of systemd are used too; one
 with FileDescriptorName=tcps speaks TLS. Each session is a process of its own.
+A wrong password costs a second; after ten of them nobody from that address is let in for a minute.
 
 Examples:
   dsync-server listen tcps:*:4711
@@ -154,6 +155,15 @@ pub struct ListenArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 100,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub max_sessions: u16,
+
+    /// Most connections of one address (of IPv6: one /64 network) at one time
+    #[arg(long, value_name = "NUMBER", default_value_t = 100,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_per_address: u16,
+
+    /// Serve only users that fit this mask (*@example.org); may be repeated
+    #[arg(long, value_name = "MASK")]
+    pub serve: Vec<String>,
 
     /// Where: tcp:HOST:PORT, tcps:HOST:PORT or unix:PATH[:MODE]; * as HOST for all addresses
     #[arg(value_name = "ADDRESS")]

@@ -88,6 +88,8 @@ fn listen_options(
         password: settings.text(&DOVEADM_PASSWORD).as_bytes().to_vec(),
         tls: tls_server(&settings)?,
         max_sessions: arguments.max_sessions.into(),
+        max_per_address: arguments.max_per_address.into(),
+        served: arguments.serve.clone(),
         child: ChildOptions {
             program: own_program(env::args_os().next())?,
             arguments: session_arguments(common),

@@ -372,3 +372,65 @@ fn sockets_that_are_passed() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Ten wrong passwords, and the right one is of no use for a while, but on the private socket.
+#[test]
+fn guessing_is_stopped() {
+    let server = Server::start(&["unix:private"]);
+    let wrong = [HELLO, "PLAIN\tAGRvdmVhZG0Ad3Jvbmc=\n"].concat();
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| talk(&server, &wrong));
+        }
+    });
+    let mut stream = server.connect();
+    // Closed without a word.
+    let _ = stream.write_all([HELLO, PLAIN].concat().as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert_eq!(answer.escape_ascii().to_string(), "");
+    let mut private = UnixStream::connect(server.homes.path().join("private")).unwrap();
+    private.write_all(HELLO.as_bytes()).unwrap();
+    expect(&mut private, b"VERSION\tdoveadm-client\t1\t2\n+\n");
+}
+
+#[test]
+fn too_many_connections_of_one_address() {
+    let server = Server::start(&["--max-per-address", "2"]);
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect();
+        stream.write_all(HELLO.as_bytes()).unwrap();
+        expect(&mut stream, GREETING.as_bytes());
+        inside.push(stream);
+    }
+    let mut refused = Vec::new();
+    let _ = server.connect().read_to_end(&mut refused);
+    assert_eq!(refused, b"");
+    drop(inside);
+    // There is room again as soon as the server has noticed.
+    loop {
+        let mut stream = server.connect();
+        let _ = stream.write_all(HELLO.as_bytes());
+        let mut first = [0; 1];
+        if stream.read(&mut first).is_ok_and(|size| size == 1) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn only_some_users_are_served() {
+    let server = Server::start(&["--serve", "ann*", "--serve", "*@example.org"]);
+    let mut stream = server.connect();
+    stream
+        .write_all([HELLO, PLAIN, COMMAND].concat().as_bytes())
+        .unwrap();
+    expect(&mut stream, GREETING.as_bytes());
+    expect(&mut stream, b"+\n");
+    assert_eq!(packet(&mut stream), (0, b"\n-NOPERM\n".to_vec()));
+    stream
+        .write_all(b"\tjoe@example.org\tdsync-server\n")
+        .unwrap();
+    assert_eq!(packet(&mut stream), (0, b"\n+\n".to_vec()));
+}

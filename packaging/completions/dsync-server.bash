@@ -80,13 +80,21 @@ _dsync__server() {
             return 0
             ;;
         dsync__subcmd__server__subcmd__listen)
-            opts="-c -o -T -v -D -h --max-sessions --config --option --timeout --verbose --debug --help"
+            opts="-c -o -T -v -D -h --max-sessions --max-per-address --serve --config --option --timeout --verbose --debug --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --max-sessions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-per-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --serve)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -38,6 +38,8 @@ complete -c dsync-server -n "__fish_dsync_server_needs_command" -s h -l help -d 
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -s V -l version -d 'Print version'
 complete -c dsync-server -n "__fish_dsync_server_needs_command" -a "listen" -d 'Listen for dsync and doveadm sync, with the doveadm protocol, until a signal comes'
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -l max-sessions -d 'Most sessions at one time' -r
+complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -l max-per-address -d 'Most connections of one address (of IPv6: one /64 network) at one time' -r
+complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -l serve -d 'Serve only users that fit this mask (*@example.org); may be repeated' -r
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s c -l config -d 'Read settings from this TOML file, or dovecot.conf' -r -F
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s o -l option -d 'Set a setting, such as mail_location=maildir:~/Maildir; may be repeated' -r
 complete -c dsync-server -n "__fish_dsync_server_using_subcommand listen" -s T -l timeout -d 'Give up when nothing was sent or received for this long (default 600)' -r

@@ -5,12 +5,15 @@
 
 mod address;
 mod child;
+mod doorman;
 mod session;
 mod sockets;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use dsync_config::matches_mask;
 use dsync_transport::net::{BoxStream, TlsServer};
 use dsync_transport::{Hangup, stop_signal};
 use tokio::sync::{Semaphore, watch};
@@ -19,12 +22,13 @@ use tokio::task::JoinSet;
 pub(crate) use address::{Address, Door};
 pub(crate) use child::ChildOptions;
 
+use self::doorman::Doorman;
 use self::session::Visit;
-use self::sockets::Listener;
+use self::sockets::{Listener, Peer};
 use crate::failure::{Failure, leave_at_once, note, say};
 
 /// Connections that may be between greeting and login at one time.
-const MAX_STRANGERS: usize = 64;
+const MAX_STRANGERS: usize = 256;
 
 /// How long running sessions may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(30);
@@ -40,7 +44,19 @@ pub(crate) struct ListenOptions {
     pub(crate) tls: Option<TlsServer>,
     /// Sessions at one time.
     pub(crate) max_sessions: usize,
+    /// Connections of one address at one time.
+    pub(crate) max_per_address: usize,
+    /// Masks of the users who are served; none for all.
+    pub(crate) served: Vec<String>,
     pub(crate) child: ChildOptions,
+}
+
+impl ListenOptions {
+    /// Whether clients get the mail of this user.
+    fn serves(&self, user: &str) -> bool {
+        let fits = |mask: &String| matches_mask(mask, user);
+        self.served.is_empty() || self.served.iter().any(fits)
+    }
 }
 
 /// Listens until a signal comes.
@@ -55,7 +71,9 @@ pub(crate) async fn listen(options: ListenOptions) -> Result<(), Failure> {
         ));
     }
     let (stopping, stopped) = watch::channel(false);
+    let most = MAX_STRANGERS + options.max_sessions;
     let house = Arc::new(House {
+        doorman: Mutex::new(Doorman::new(most, options.max_per_address)),
         strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
         sessions: Arc::new(Semaphore::new(options.max_sessions)),
         options,
@@ -81,6 +99,7 @@ pub(crate) async fn listen(options: ListenOptions) -> Result<(), Failure> {
 
 /// Everything that visits share.
 pub(crate) struct House {
+    doorman: Mutex<Doorman>,
     options: ListenOptions,
     strangers: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
@@ -89,13 +108,17 @@ pub(crate) struct House {
 }
 
 impl House {
+    fn doorman(&self) -> MutexGuard<'_, Doorman> {
+        self.doorman.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn attend(self: Arc<Self>, listener: Listener) {
         loop {
             // With too many strangers inside the next one waits at the door.
             let Ok(stranger) = Arc::clone(&self.strangers).acquire_owned().await else {
                 return;
             };
-            let (stream, peer): (BoxStream, String) = match listener.accept().await {
+            let (stream, peer): (BoxStream, Peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     say(&format!("{}: cannot accept: {error}", listener.name));
@@ -103,12 +126,30 @@ impl House {
                     continue;
                 }
             };
+            let entered = self.doorman().enter(peer.address, Instant::now());
+            if let Err((refusal, to_report)) = entered {
+                if to_report {
+                    say(&format!("{}: {refusal}", peer.name));
+                }
+                continue;
+            }
             let visit = Visit {
+                _inside: Inside(Arc::clone(&self), peer.address),
                 house: Arc::clone(&self),
-                peer,
+                peer: peer.name,
+                address: peer.address,
                 door: listener.door,
             };
             tokio::spawn(visit.run(stream, stranger));
         }
+    }
+}
+
+/// Somebody whom the doorman has let in; tells him at the end.
+struct Inside(Arc<House>, Option<IpAddr>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.doorman().leave(self.1);
     }
 }

@@ -1,8 +1,9 @@
 //! One client: greeting, commands, session.
 
+use std::net::IpAddr;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use dsync_proto::doveadm::{Command, LogLevel, Reply, Status, StatusName};
@@ -13,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::child::{Session, SessionFlags};
-use super::{Door, House};
+use super::{Door, House, Inside};
 use crate::failure::say;
 
 /// How long greeting and login may take (`spec/transports-and-cli.md` 11).
@@ -26,7 +27,10 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) struct Visit {
     pub(super) house: Arc<House>,
     pub(super) peer: String,
+    /// None for a client of this host.
+    pub(super) address: Option<IpAddr>,
     pub(super) door: Door,
+    pub(super) _inside: Inside,
 }
 
 impl Visit {
@@ -43,6 +47,9 @@ impl Visit {
             Err(error) => Err(error),
         };
         if let Err(error) = result {
+            if error.is_wrong_login() {
+                self.house.doorman().guessed(self.address, Instant::now());
+            }
             say(&format!("{}: {error}", self.peer));
         }
     }
@@ -114,12 +121,20 @@ impl Visit {
         }
         let user = String::from_utf8(command.username.to_vec()).ok();
         let user = user.filter(|user| !user.is_empty() && !user.contains(char::is_control));
+        let user = user.ok_or(Status::failure(StatusName::NoUser))?;
+        if !self.house.options.serves(&user) {
+            say(&format!(
+                "{}: user {user} is not served here (--serve)",
+                self.peer
+            ));
+            return Err(Status::failure(StatusName::NoPerm));
+        }
         let flags = SessionFlags {
             debug: command.debug || cli.common.debug,
             verbose: command.verbose || cli.common.verbose,
             timeout: cli.common.timeout,
         };
-        Ok((user.ok_or(Status::failure(StatusName::NoUser))?, flags))
+        Ok((user, flags))
     }
 
     /// Starts the session and runs it to its end. If it does not start, the guest comes back with

@@ -1,7 +1,7 @@
 //! Listening sockets: our own, and those that systemd passes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -29,20 +29,31 @@ enum Socket {
     Unix(UnixListener, Option<PathBuf>),
 }
 
+/// A client that has just connected.
+pub(crate) struct Peer {
+    /// For messages.
+    pub(crate) name: String,
+    /// None for one of this host.
+    pub(crate) address: Option<IpAddr>,
+}
+
 impl Listener {
-    /// The next client, with a name for it.
-    pub(crate) async fn accept(&self) -> io::Result<(BoxStream, String)> {
+    /// The next client.
+    pub(crate) async fn accept(&self) -> io::Result<(BoxStream, Peer)> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Box::new(stream), peer.to_string()))
+                let address = Some(peer.ip());
+                let name = peer.to_string();
+                Ok((Box::new(stream), Peer { name, address }))
             }
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred().map(|peer| peer.uid());
-                let peer = uid.map_or("local".to_owned(), |uid| format!("local uid {uid}"));
-                Ok((Box::new(stream), peer))
+                let name = uid.map_or("local".to_owned(), |uid| format!("local uid {uid}"));
+                let address = None;
+                Ok((Box::new(stream), Peer { name, address }))
             }
         }
     }

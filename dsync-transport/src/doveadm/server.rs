@@ -64,6 +64,16 @@ pub enum GateError {
     Timeout(u64),
 }
 
+impl GateError {
+    /// Somebody has tried a password or a name that is wrong.
+    pub fn is_wrong_login(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongPassword | Self::Protocol(DoveadmError::NotDoveadm)
+        )
+    }
+}
+
 /// A client that has logged in.
 pub struct Guest {
     reader: ReadHalf<BoxStream>,
