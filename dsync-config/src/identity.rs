@@ -3,8 +3,10 @@
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, geteuid, getgrouplist, setgid, setgroups, setuid};
 
+use crate::userdb::group_id;
 use crate::{
-    ConfigError, FIRST_VALID_GID, FIRST_VALID_UID, LAST_VALID_GID, LAST_VALID_UID, Settings, User,
+    ConfigError, FIRST_VALID_GID, FIRST_VALID_UID, LAST_VALID_GID, LAST_VALID_UID,
+    MAIL_ACCESS_GROUPS, Settings, User,
 };
 
 /// Most supplementary groups that Linux gives a process.
@@ -23,6 +25,8 @@ pub enum Identity {
         gid: u32,
         /// System user whose supplementary groups count.
         groups_of: Option<String>,
+        /// Further groups: `mail_access_groups`.
+        access_groups: Vec<u32>,
     },
 }
 
@@ -68,10 +72,16 @@ impl Identity {
                 )));
             }
         }
+        let words = settings.text(&MAIL_ACCESS_GROUPS).split([',', ' ']);
+        let groups = words.filter(|word| !word.is_empty()).map(group_id);
+        let groups: Result<Vec<u32>, String> = groups.collect();
+        let access_groups = groups
+            .map_err(|reason| not_permitted(format!("{}: {reason}", MAIL_ACCESS_GROUPS.name)))?;
         Ok(Self::Change {
             uid,
             gid,
             groups_of: user.groups_of.clone(),
+            access_groups,
         })
     }
 
@@ -81,13 +91,16 @@ impl Identity {
             uid,
             gid,
             groups_of,
+            access_groups,
         } = self
         else {
             return Ok(());
         };
         let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
         let become_user = || {
-            setgroups(&groups(groups_of.as_deref(), gid)?)?;
+            let mut all = groups(groups_of.as_deref(), gid)?;
+            all.extend(access_groups.iter().copied().map(Gid::from_raw));
+            setgroups(&all)?;
             setgid(gid)?;
             setuid(uid)?;
             // It must not be possible to come back.
@@ -135,6 +148,7 @@ mod tests {
             uid: 5000,
             gid: 8,
             groups_of: None,
+            access_groups: Vec::new(),
         };
         assert_eq!(become_user(Some(5000), Some(8)).unwrap(), expected);
         for (uid, gid, reason) in [
@@ -163,6 +177,26 @@ mod tests {
         for uid in [0, 6001] {
             let user = user(Some(uid), Some(8));
             assert!(Identity::for_process(0, &user, &settings).is_err());
+        }
+    }
+
+    #[test]
+    fn groups_for_shared_mail() {
+        for (text, expected) in [
+            ("", Some(&[][..])),
+            ("5001,root", Some(&[5001, 0])),
+            ("5001, 5002", Some(&[5001, 5002])),
+            ("no-such-group-here", None),
+        ] {
+            let mut settings = Settings::default();
+            let setting = format!("mail_access_groups={text}");
+            settings.assign(&setting, &Origin::Argument("-o")).unwrap();
+            let user = user(Some(5000), Some(8));
+            let groups = match Identity::for_process(0, &user, &settings) {
+                Ok(Identity::Change { access_groups, .. }) => Some(access_groups),
+                _ => None,
+            };
+            assert_eq!(groups.as_deref(), expected, "{text}");
         }
     }
 

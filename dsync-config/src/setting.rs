@@ -75,6 +75,8 @@ settings! {
         "Smallest gid.";
     LAST_VALID_GID = "last_valid_gid", Kind::Number(0), "0",
         "Largest one; 0 for no limit.";
+    MAIL_ACCESS_GROUPS = "mail_access_groups", Kind::Text, "",
+        "Groups that a program which root started keeps besides the user's own, separated by commas: for shared mail.";
     MAIL_ATTRIBUTE_DICT = "mail_attribute_dict", Kind::Text, "",
         "file:PATH of the dictionary with mailbox attributes. Empty: attributes are not kept.";
     MAIL_FSYNC = "mail_fsync", Kind::Choice(&["optimized", "always", "never"]), "optimized",

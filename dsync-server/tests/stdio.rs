@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output, Stdio};
 
 use common::{Homes, owner};
@@ -95,5 +95,29 @@ fn the_session_becomes_the_user() {
             assert!(text.contains(reason), "{text}");
             assert_eq!((output.status.code(), output.stdout), (Some(77), vec![]));
         }
+    }
+}
+
+/// A folder of a group is open to a session that keeps the group.
+#[test]
+fn groups_for_shared_mail_are_kept() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let homes = Homes::new(&["joe"]);
+    let shared = homes.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::os::unix::fs::chown(&shared, Some(0), Some(59_999)).unwrap();
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o770)).unwrap();
+    for (groups, is_open) in [("", false), ("mail_access_groups=59998,59999", true)] {
+        let mut arguments = vec!["-u", "joe", "-r", "shared/raw.log"];
+        arguments.extend(
+            (!groups.is_empty())
+                .then_some(["-o", groups])
+                .iter()
+                .flatten(),
+        );
+        serve(&homes, &arguments, b"VERSION\tdsync\t3\t5\n");
+        assert_eq!(shared.join("raw.log").exists(), is_open, "{groups}");
     }
 }

@@ -56,6 +56,12 @@ fn pages() -> Result<Vec<Page>> {
         let command = command.clone().name(title).version(VERSION);
         pages.push(page(command, false)?);
     }
+    let mut listening = server.clone();
+    listening.build();
+    let listen = listening.find_subcommand("listen");
+    let listen = listen.context("no command listen")?.clone();
+    let listen = listen.name("dsync-server-listen").version(VERSION);
+    pages.push(page(listen, false)?);
     pages.push(page(client.clone(), true)?);
     pages.push(page(server.clone(), true)?);
     for command in [client, server] {
