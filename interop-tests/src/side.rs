@@ -1,6 +1,7 @@
 //! One account, with the commands that read and change it.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -217,6 +218,8 @@ impl<'w> Side<'w> {
             .map(str::to_owned)
             .to_vec();
         words.push(format!("HOME={}", self.home().display()));
+        let settings = self.settings_as_environment().into_iter();
+        words.extend(settings.map(|(name, value)| format!("{name}={value}")));
         words.extend(["doveadm".into(), "-c".into(), self.config()]);
         words.push("dsync-server".into());
         if self.world.version() == Version::V24 {
@@ -269,6 +272,22 @@ impl<'w> Side<'w> {
             .collect()
     }
 
+    /// In a world in memory, the settings as `doveconf` leaves them in the environment for
+    /// Dovecot 2.3: a command does not start it, and then itself again, to read them. Nothing if
+    /// the configuration has blocks.
+    fn settings_as_environment(&self) -> Vec<(String, String)> {
+        let config = self.world.outside(&format!("{}.conf", self.name));
+        let config = fs::read_to_string(config).unwrap_or_default();
+        if !self.world.is_in_memory() || config.contains('{') {
+            return Vec::new();
+        }
+        let settings = config.lines().filter_map(|line| line.split_once('='));
+        let settings = settings
+            .map(|(name, value)| (name.trim().to_uppercase(), value.trim().to_owned()))
+            .chain([("DOVECONF_ENV".to_owned(), "1".to_owned())]);
+        settings.collect()
+    }
+
     fn config(&self) -> String {
         self.world
             .inside(&format!("{}.conf", self.name))
@@ -294,6 +313,7 @@ impl<'w> Side<'w> {
     /// `doveadm WORDS` for this account, ready to be started.
     pub fn doveadm_command(&self, words: &str) -> Command {
         let mut process = self.world.command(&self.home(), "doveadm");
+        process.envs(self.settings_as_environment());
         process.args(["-c", &self.config()]);
         process.args(words.split(' '));
         process

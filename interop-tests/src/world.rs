@@ -93,6 +93,10 @@ impl World {
         self.time_limit
     }
 
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.outside("").starts_with("/dev/shm")
+    }
+
     /// Which Dovecot this is.
     pub fn version(&self) -> Version {
         self.version
