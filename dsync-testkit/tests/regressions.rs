@@ -158,3 +158,50 @@ fn a_stateful_backup_that_cannot_be_made_equal_asks_for_a_whole_one() {
     run_clean(stateful(Mode::Backup, Vec::new()), &a, &b);
     assert_same(&a, &b);
 }
+
+#[test]
+fn a_source_is_known_by_guid_where_the_other_side_has_renamed() {
+    for sync_type in [SyncType::Changed, SyncType::Full, SyncType::State] {
+        for reverse in [false, true] {
+            let (a, b) = maildir_pair();
+            a.user().create("Old").unwrap();
+            let options = || SyncOptions {
+                reverse,
+                sync_type,
+                ..full(Mode::OneWay)
+            };
+            let (client, server) = if reverse { (&b, &a) } else { (&a, &b) };
+            run_clean(options(), client, server);
+            for (from, to) in [("Old", "swap"), ("Work", "Old"), ("swap", "Work")] {
+                b.user().rename(from, to).unwrap();
+            }
+            save(&a, "Work", "new");
+            let before = a.dump();
+            run_clean(options(), client, server);
+            assert_eq!(a.dump(), before, "the source was changed");
+            assert!(
+                mails(&b, "Old") == mails(&a, "Work"),
+                "new mail of the renamed mailbox, {sync_type:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stateful_backup_brings_back_what_its_destination_has_expunged() {
+    for reverse in [false, true] {
+        let (a, b) = maildir_pair();
+        let options = |state| SyncOptions {
+            reverse,
+            ..stateful(Mode::Backup, state)
+        };
+        let (client, server) = if reverse { (&b, &a) } else { (&a, &b) };
+        let first = run_clean(options(Vec::new()), client, server);
+        b.user().expunge("INBOX", &[1], LogGuid::Known).unwrap();
+        let second = run_clean(options(first.client.state), client, server);
+        assert_same(&a, &b);
+        let before = (a.dump(), b.dump());
+        run_clean(options(second.client.state), client, server);
+        assert!(before == (a.dump(), b.dump()), "a run too many");
+    }
+}

@@ -3,16 +3,17 @@
 
 use dsync_proto::items::{MailboxInfo, SyncType};
 use dsync_proto::types::MailErrorClass;
-use dsync_storage::{MetadataUpdate, StorageError};
+use dsync_storage::{LoggedKind, MetadataUpdate, StorageError};
 use tracing::{info, warn};
 
 use super::states::{counters_differ, is_stateful, takes_uid_validity};
 use super::{Brain, Opened};
 use crate::RunError;
 use crate::mailbox::{Scan, ScanError, scan};
-use crate::options::Direction;
+use crate::options::{Direction, Mode};
 use crate::tree::WalkEntry;
 
+const LACKS_MAIL: &str = "messages were expunged here since the last run";
 const UID_VALIDITY_CHANGED: &str = "UIDVALIDITY changed during a stateful sync, need to restart";
 
 /// What came of the talk about a mailbox.
@@ -44,7 +45,15 @@ impl Brain {
                 opened.scan = Some(scan);
                 let peer = entry.remote.map(|peer| peer.uid_validity);
                 let differs = peer.is_some_and(|peer| peer != opened.info.uid_validity);
-                (differs && state.last_common_uid > 0).then(|| UID_VALIDITY_CHANGED.to_owned())
+                let lacks_mail = opened
+                    .scan
+                    .as_ref()
+                    .is_some_and(|scan| self.lacks_mail(scan));
+                match (differs && state.last_common_uid > 0, lacks_mail) {
+                    (true, _) => Some(UID_VALIDITY_CHANGED.to_owned()),
+                    (false, true) => Some(LACKS_MAIL.to_owned()),
+                    (false, false) => None,
+                }
             }
             Err(ScanError::Desync(reason)) => Some(reason),
             Err(ScanError::Storage(error)) => return Err(error),
@@ -108,7 +117,13 @@ impl Brain {
             return Ok(Agreement::Exchange(Box::new(Scan { status, ..scan })));
         }
         let state = self.states.get(guid);
-        match scan(opened.mailbox.as_mut(), status, &state) {
+        let scanned = match scan(opened.mailbox.as_mut(), status, &state) {
+            Ok(scan) if !self.is_client && self.lacks_mail(&scan) => {
+                Err(ScanError::Desync(LACKS_MAIL.into()))
+            }
+            scanned => scanned,
+        };
+        match scanned {
             Ok(scan) => Ok(Agreement::Exchange(Box::new(scan))),
             // The client reads our answer before it does anything.
             Err(ScanError::Desync(reason)) if self.peer_is_ours && !self.is_client => {
@@ -124,6 +139,18 @@ impl Brain {
             Err(ScanError::Desync(reason)) => Ok(Agreement::Desync(reason)),
             Err(ScanError::Storage(error)) => Err(error.into()),
         }
+    }
+
+    /// Whether this is a backup destination from which messages were expunged that its source, one
+    /// of ours, does not mention because they are in the state. A Dovecot does not notice either.
+    fn lacks_mail(&self, scan: &Scan) -> bool {
+        let is_destination =
+            self.direction == Direction::Receive && self.options.mode == Mode::Backup;
+        let mut changes = scan.log.changes.values();
+        self.peer_is_ours
+            && is_destination
+            && scan.is_stateful()
+            && changes.any(|change| change.kind == LoggedKind::Expunge)
     }
 
     /// This mailbox is compared as a whole, here and, since it is told so, at the peer.

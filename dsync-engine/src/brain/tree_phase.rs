@@ -174,6 +174,7 @@ impl Brain {
             (false, true) => TreeRules::with_dovecot(BranchRule::V23),
             (false, false) => TreeRules::with_dovecot(BranchRule::V24),
         };
+        let unwritten = (self.direction == Direction::Send).then(|| local.tree.clone());
         let merged = sync_trees(&mut local.tree, &mut remote.tree, merge_type, rules);
         if merged.endless {
             self.run_again("mailboxes were renamed on both sides in a circle".into());
@@ -181,7 +182,8 @@ impl Brain {
         if self.direction != Direction::Send {
             self.execute(&local, &merged.operations)?;
         }
-        self.walk = Walk::new(walk(&local, &remote).collect());
+        let names = unwritten.as_ref().unwrap_or(&local.tree);
+        self.walk = Walk::new(walk(names, &remote).collect());
         self.environment
             .progress
             .mailboxes_total

@@ -2,15 +2,15 @@
 
 use dsync_proto::types::{Guid, Uid};
 
-use super::local::LocalTree;
+use super::node::Tree;
 use super::remote::RemoteTree;
 
 /// A mailbox whose messages are to be synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkEntry {
-    /// Full local name after the merge.
+    /// Full local name.
     pub name: String,
-    /// GUID after the merge.
+    /// GUID in the same tree.
     pub guid: Guid,
     /// UIDVALIDITY here before the run, 0 if the mailbox was created in it.
     pub uid_validity: u32,
@@ -30,10 +30,12 @@ pub struct RemoteCounters {
     pub uid_next: Uid,
 }
 
-/// The mailboxes of the merged tree, depth first, siblings in byte order. Those that could not
-/// be read are left out.
-pub fn walk(local: &LocalTree, remote: &RemoteTree) -> impl Iterator<Item = WalkEntry> {
-    let tree = &local.tree;
+/// The mailboxes of a tree, depth first, siblings in byte order. Those that could not be read are
+/// left out.
+///
+/// The tree is the merged one, or that from before where this side is not written: there the
+/// mailboxes keep their names whatever the merge says.
+pub fn walk(tree: &Tree, remote: &RemoteTree) -> impl Iterator<Item = WalkEntry> {
     tree.paths().filter_map(move |(id, name)| {
         let node = tree.node(id);
         (node.is_mailbox() && !node.unsynced).then(|| WalkEntry {

@@ -268,7 +268,7 @@ impl<'w> Play<'w> {
         round: usize,
         failures: &mut Vec<Failure>,
     ) -> Result<Pair<'w>> {
-        let references = References::run(before, &views.1, mode, kind)?;
+        let references = References::run(before, views, mode, kind)?;
         let mut next = references.plain.0.copy()?;
         next.state = references.plain.0.state.clone();
         for (index, &topology) in self.options.topologies.iter().enumerate() {
@@ -323,10 +323,11 @@ struct References<'w> {
 }
 
 impl<'w> References<'w> {
-    fn run(before: &Pair<'w>, server: &View, mode: Mode, kind: Kind) -> Result<Self> {
+    fn run(before: &Pair<'w>, views: &(View, View), mode: Mode, kind: Kind) -> Result<Self> {
         let plain = before.after_run(None, mode, kind, &before.state)?;
         let [client, both] = [false, true].map(|both_are_ours| {
-            let state = rules::attentive_state(mode, both_are_ours, &before.state, server);
+            let state =
+                rules::attentive_state(mode, both_are_ours, &before.state, (&views.0, &views.1));
             Self::amended(before, &plain.1, mode, kind, state)
         });
         Ok(Self {

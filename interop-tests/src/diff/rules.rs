@@ -321,16 +321,24 @@ impl Comparison<'_, '_> {
 /// server's UIDVALIDITY and UIDNEXT are, too (or its UIDNEXT is higher, in a destination that
 /// keeps its own mail), and two of ours look at all that are not equal. This makes Dovecot look at the same mailboxes as
 /// ours does: a number of messages that cannot be is used for nothing but that.
+///
+/// Row 46: two of ours ignore the state of a mailbox from which messages were expunged at the
+/// destination of a backup.
 pub(super) fn attentive_state(
     mode: Mode,
     both_are_ours: bool,
     state: &str,
-    server: &View,
+    (client, server): (&View, &View),
 ) -> String {
     let Ok(mut states) = state_string::import(state.as_bytes()) else {
         return state.to_owned();
     };
-    let mut changed = false;
+    let all = states.len();
+    if both_are_ours && mode.is_backup() {
+        let destination = if mode.is_reverse() { client } else { server };
+        states.retain(|state| !lacks_mail(destination, state));
+    }
+    let mut changed = states.len() < all;
     for state in &mut states {
         let uid_validity = state.last_uidvalidity.to_string();
         let next = u64::from(state.last_common_uid) + 1;
@@ -350,6 +358,16 @@ pub(super) fn attentive_state(
         true => state_string::export(&states),
         false => state.to_owned(),
     }
+}
+
+/// Whether messages that the state knows are not there any more.
+fn lacks_mail(view: &View, state: &MailboxState) -> bool {
+    let mailbox = view.with_guid(&state.mailbox_guid.to_string());
+    mailbox.is_some_and(|mailbox| {
+        let uids = mailbox.messages.iter().map(|message| message.uid);
+        let kept = uids.filter(|uid| *uid <= state.last_common_uid).count();
+        kept < state.last_messages_count as usize
+    })
 }
 
 /// Row 10: ours ignores a state where it does not fit a mailbox. This removes those that Dovecot

@@ -176,6 +176,12 @@ impl View {
         (one.without_uids_of(names), two.without_uids_of(names))
     }
 
+    /// The mailbox with this GUID.
+    pub(super) fn with_guid(&self, guid: &str) -> Option<&MailboxFacts> {
+        let name = self.name_of(guid)?;
+        self.facts.0.get(name)
+    }
+
     /// Name of the mailbox with this GUID.
     pub(super) fn name_of(&self, guid: &str) -> Option<&str> {
         let is_it = |identity: &(String, String, String)| identity.0 == guid;

@@ -308,5 +308,5 @@ fn an_unreadable_mailbox_is_shielded() {
         .collect();
     assert_eq!(sent[0].mailbox_guid, guid(1));
     assert_eq!(sent[0].existence, Existence::Exists);
-    assert_eq!(walk(&local, &remote).count(), 0);
+    assert_eq!(walk(&local.tree, &remote).count(), 0);
 }
