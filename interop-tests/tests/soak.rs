@@ -22,6 +22,11 @@ fn nothing_is_lost_or_doubled_in_sdboxes() -> Result<()> {
 }
 
 #[test]
+fn nothing_is_lost_or_doubled_in_mdboxes() -> Result<()> {
+    soak(["sdbox", "mdbox"])
+}
+
+#[test]
 fn nothing_is_lost_or_doubled_in_maildirs() -> Result<()> {
     soak(["maildir", "maildir"])
 }

@@ -44,6 +44,7 @@ mod lock;
 mod log_header;
 mod memory;
 mod modseq;
+mod new_log;
 mod payload;
 mod pending;
 mod ranges;

@@ -39,7 +39,8 @@ pub enum Program {
     /// Our `dsync sync`.
     #[default]
     Ours,
-    /// `doveadm sync`, to compare.
+    /// `doveadm sync`, to compare. What Dovecot logs is only counted then; the first thing that is
+    /// wrong ends the soak, as with ours.
     Doveadm,
 }
 

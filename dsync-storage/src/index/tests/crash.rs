@@ -111,3 +111,23 @@ fn stale_temporary_files() {
     assert_eq!(open(&dir).state(), index.state());
     assert!(!file(&dir, ".log.newlock").exists());
 }
+
+/// Killed before the snapshot of a rotation, and in the next one again.
+#[test]
+fn rotations_killed_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(&dir));
+    for round in ["one", "two", "three"] {
+        let mut index = open(&dir);
+        let mut locked = index.lock(WAIT).unwrap();
+        let mut transaction = Transaction::new(Origin::FACT);
+        transaction.add_keyword(round.as_bytes(), 4..=4);
+        locked.append(&transaction).unwrap();
+        assert!(locked.start_next_log().unwrap());
+    }
+    let index = open(&dir);
+    assert!(index.damage().is_empty(), "{:?}", index.damage());
+    let message = index.state().message(4).unwrap();
+    let keywords: Vec<_> = message.keywords().map(ToString::to_string).collect();
+    assert_eq!(keywords, ["one", "two", "three"]);
+}
