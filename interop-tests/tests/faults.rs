@@ -178,6 +178,26 @@ fn a_backup_made_anew_is_filled_by_the_next_run_with_dovecot() -> Result<()> {
     Ok(())
 }
 
+/// A source that is a Dovecot tells only what has changed since the state.
+#[test]
+fn a_stateful_backup_that_cannot_be_made_equal_asks_for_a_whole_one() -> Result<()> {
+    let world = World::new(Version::V23)?;
+    let (a, b) = copies(&world)?;
+    let backup = |state: &str| ours_dovecot(&a, &b, &["backup", "-R", "-s", state]);
+    let first = backup("")?.expect_code(0)?;
+    // One run more, so that the state knows all messages.
+    let first = backup(&state(&first))?.expect_code(0)?;
+    // The same UID for two messages, below the same UIDNEXT.
+    for (side, subject) in [(&a, "a"), (&b, "b")] {
+        save(side, "Box", &[subject])?;
+        side.doveadm("mailbox update", &["--min-next-uid", "90", "Box"])?;
+    }
+    let second = backup(&state(&first))?.expect_code(2)?;
+    ensure!(state(&second).is_empty(), "{second:?}");
+    backup("")?.expect_code(0)?;
+    equal(&a, &b, "after another run")
+}
+
 /// The UIDs must not start anew when the UIDVALIDITY does: the peer counts on what it was told.
 #[test]
 fn a_mailbox_without_messages_that_takes_another_uid_validity_agrees_on_all_uids() -> Result<()> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dsync_proto::items::{Item, MailboxInfo, MailboxState, SyncType};
-use dsync_proto::types::{Guid, MailErrorClass};
+use dsync_proto::types::{Guid, MailErrorClass, ModSeq};
 use dsync_storage::{Created, Mailbox, MetadataUpdate, OpenMode, StorageError};
 use tracing::{debug, info, warn};
 
@@ -414,6 +414,20 @@ impl Brain {
         })
     }
 
+    /// A copy that stays different until the next run, which may go by counters only.
+    fn differ_in_counters(&mut self, name: &str, highest: ModSeq) -> Result<(), RunError> {
+        let Some(mut mailbox) = self.open_mailbox(name)? else {
+            return Ok(());
+        };
+        mailbox.refresh()?;
+        mailbox.update_metadata(MetadataUpdate {
+            min_highest_modseq: Some(highest.saturating_add(1)),
+            ..MetadataUpdate::default()
+        })?;
+        mailbox.commit()?;
+        Ok(())
+    }
+
     /// When everything of a mailbox is through: commit, tell the result.
     pub(super) fn finish_exchange(&mut self, exchange: &mut MailExchange) -> Result<(), RunError> {
         let (mut state, result) = exchange.finish()?;
@@ -427,6 +441,8 @@ impl Brain {
             self.run_again(format!(
                 "mailbox {name} cannot be made equal incrementally: {delete}"
             ));
+            let highest = exchange.local.highest_modseq.max(result.modseq);
+            self.differ_in_counters(&name, highest)?;
         }
         if let Some(reason) = result.changes_during_sync {
             self.run_again(format!("mailbox {name}: {reason}"));
