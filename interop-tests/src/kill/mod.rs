@@ -28,6 +28,9 @@ use crate::{Side, Version, World, layout};
 /// Runs of ours that are killed in one round, at most.
 const KILLS_OF_A_ROUND: usize = 3;
 
+/// Longest time that a server works on when its client is gone.
+const SERVER_ENDS: Duration = Duration::from_secs(60);
+
 /// What is done how often.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -122,7 +125,8 @@ impl Campaign<'_> {
                 self.kill()?;
                 self.look_first()?;
             }
-            self.complete()?;
+            self.complete()
+                .with_context(|| format!("after these changes on a and b: {steps:?}"))?;
             self.report.rounds += 1;
         }
         self.resync()
@@ -136,18 +140,18 @@ impl Campaign<'_> {
         let mut child = self.start()?;
         sleep(self.usual * moment / 1000);
         let is_alive = child.try_wait()?.is_none();
+        let group = Pid::from_raw(child.id().try_into()?);
         match client_only {
             true => child.kill()?,
             // The group is there as long as one process of it is.
-            false => drop(killpg(
-                Pid::from_raw(child.id().try_into()?),
-                Signal::SIGKILL,
-            )),
+            false => drop(killpg(group, Signal::SIGKILL)),
         }
         child.wait()?;
-        if client_only {
-            // Its server is still at work.
-            sleep(Duration::from_millis(100));
+        // The server of a killed client ends by itself.
+        let start = Instant::now();
+        while killpg(group, None).is_ok() {
+            ensure!(start.elapsed() < SERVER_ENDS, "the server does not end");
+            sleep(Duration::from_millis(5));
         }
         if is_alive {
             self.report.kills += 1;
