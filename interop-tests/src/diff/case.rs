@@ -325,6 +325,15 @@ struct References<'w> {
 impl<'w> References<'w> {
     fn run(before: &Pair<'w>, views: &(View, View), mode: Mode, kind: Kind) -> Result<Self> {
         let plain = before.after_run(None, mode, kind, &before.state)?;
+        // Row 7: two of ours see what Dovecot overlooks without `-f`.
+        if kind == Kind::Changed && !views.0.overlooked(&views.1).is_empty() {
+            let both = before.after_run(None, mode, Kind::Full, &before.state)?;
+            return Ok(Self {
+                plain,
+                client: None,
+                both: Some(both),
+            });
+        }
         let [client, both] = [false, true].map(|both_are_ours| {
             let state =
                 rules::attentive_state(mode, both_are_ours, &before.state, (&views.0, &views.1));

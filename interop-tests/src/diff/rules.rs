@@ -1,6 +1,8 @@
 //! What must be equal, and the few rules where it must not be: each is a row of
 //! `docs/DIFFERENCES.md`, named by its number, and as narrow as it can be.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use dsync_proto::items::MailboxState;
 use dsync_proto::state_string;
@@ -110,6 +112,11 @@ impl Comparison<'_, '_> {
         let (before, expected) = (self.before, self.expected);
         let mut names = before.0.other_uid_validity(&expected.a);
         names.extend(before.1.other_uid_validity(&expected.b));
+        if !self.mode.is_two_way() {
+            let (_, before) = self.source_of((&before.0, &before.1));
+            let (_, expected) = self.source_of((&expected.a, &expected.b));
+            names.extend(before.other_identity(expected));
+        }
         names
     }
 
@@ -123,7 +130,12 @@ impl Comparison<'_, '_> {
             warnings: Vec::new(),
             ..outcome.clone()
         });
+        let before = (
+            self.before.0.without_uids_of(names),
+            self.before.1.without_uids_of(names),
+        );
         let compared = Comparison {
+            before: &before,
             expected: &expected,
             outcome: &outcome,
             ..*self
@@ -277,11 +289,16 @@ impl Comparison<'_, '_> {
             settled = self.pair.settle(Some(self.topology), self.mode)?;
         }
         let (source, destination) = self.source_of((&settled.a, &settled.b));
-        lines.extend(self.compare(
-            "source | destination",
-            &source.as_sent().without_attributes().mailboxes_only(),
-            &destination.as_sent().without_attributes().mailboxes_only(),
-        ));
+        // Row 7: with a Dovecot its rule is law.
+        let overlooked = match (self.kind, self.topology.both_are_ours()) {
+            (Kind::Changed, false) => self.before.0.overlooked(&self.before.1),
+            _ => Vec::new(),
+        };
+        let shown = |view: &View| {
+            let view = view.as_sent().without_attributes().mailboxes_only();
+            view.without(&overlooked)
+        };
+        lines.extend(self.compare("source | destination", &shown(source), &shown(destination)));
         if settled.run.code != 0 {
             lines.push(self.codes());
         }
@@ -335,8 +352,11 @@ pub(super) fn attentive_state(
     };
     let all = states.len();
     if both_are_ours && mode.is_backup() {
-        let destination = if mode.is_reverse() { client } else { server };
-        states.retain(|state| !lacks_mail(destination, state));
+        let sides = match mode.is_reverse() {
+            true => (server, client),
+            false => (client, server),
+        };
+        states.retain(|state| !lacks_mail(sides, state));
     }
     let mut changed = states.len() < all;
     for state in &mut states {
@@ -360,14 +380,17 @@ pub(super) fn attentive_state(
     }
 }
 
-/// Whether messages that the state knows are not there any more.
-fn lacks_mail(view: &View, state: &MailboxState) -> bool {
-    let mailbox = view.with_guid(&state.mailbox_guid.to_string());
-    mailbox.is_some_and(|mailbox| {
+/// Whether the source has messages that the state knows and the destination has no more.
+fn lacks_mail((source, destination): (&View, &View), state: &MailboxState) -> bool {
+    let uids = |view: &View| -> Option<BTreeSet<u32>> {
+        let mailbox = view.with_guid(&state.mailbox_guid.to_string())?;
         let uids = mailbox.messages.iter().map(|message| message.uid);
-        let kept = uids.filter(|uid| *uid <= state.last_common_uid).count();
-        kept < state.last_messages_count as usize
-    })
+        Some(uids.filter(|uid| *uid <= state.last_common_uid).collect())
+    };
+    let (source, destination) = (uids(source), uids(destination));
+    source
+        .zip(destination)
+        .is_some_and(|(source, destination)| !source.is_subset(&destination))
 }
 
 /// Row 10: ours ignores a state where it does not fit a mailbox. This removes those that Dovecot

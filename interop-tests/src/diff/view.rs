@@ -137,6 +137,40 @@ impl View {
         names
     }
 
+    /// Names of mailboxes that became another one in `other`: with a GUID that was not here, in
+    /// the place of one that is not there any more, and another UIDVALIDITY.
+    pub(super) fn other_identity(&self, other: &Self) -> Vec<String> {
+        let mut names = self.other_guids(other);
+        names.retain(|name| {
+            let identity = |view: &Self| view.facts.0.get(name).and_then(|it| it.identity.clone());
+            let (Some(old), Some(new)) = (identity(self), identity(other)) else {
+                return false;
+            };
+            other.name_of(&old.0).is_none() && self.name_of(&new.0).is_none() && old.1 != new.1
+        });
+        names
+    }
+
+    /// Names here of mailboxes whose counters happen to be those of `other`, but not their mail.
+    pub(super) fn overlooked(&self, other: &Self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, mailbox) in &self.facts.0 {
+            let Some(identity) = &mailbox.identity else {
+                continue;
+            };
+            let twin = other.with_guid(&identity.0);
+            let is_overlooked = twin.is_some_and(|twin| {
+                twin.identity.as_ref() == Some(identity)
+                    && twin.messages.len() == mailbox.messages.len()
+                    && twin.messages != mailbox.messages
+            });
+            if is_overlooked {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// With the messages of these mailboxes in the order of their GUIDs, without UIDs.
     pub(super) fn without_uids_of(&self, names: &[String]) -> Self {
         let mut view = self.clone();
