@@ -18,3 +18,4 @@ pub mod mail;
 pub mod random;
 pub mod simulator;
 pub mod vectors;
+pub mod workload;

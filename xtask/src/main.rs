@@ -10,6 +10,7 @@
 mod bench;
 mod command;
 mod demo;
+mod instructions;
 mod interop;
 mod manual;
 mod setup;
@@ -36,6 +37,8 @@ enum Command {
     Diff(interop::Arguments),
     /// Kills syncs at random moments and checks that nothing is lost or doubled; --help tells the options
     Kill(interop::Arguments),
+    /// Counts the instructions of codec and merges; without --check it writes docs/INSTRUCTIONS.md
+    Instructions(instructions::Arguments),
     /// Installs what the tests need: Dovecot 2.3 and 2.4, an ssh server, cargo-nextest
     Setup,
     /// Writes manual pages and shell completions into packaging/
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Diff(arguments) => interop::run("diff", &arguments),
         Command::Kill(arguments) => interop::run("kill", &arguments),
+        Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Setup => setup::run(),
         Command::Manual => manual::run(),
         Command::Soak(arguments) => interop::run("soak", &arguments),
