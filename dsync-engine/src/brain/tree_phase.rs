@@ -183,7 +183,15 @@ impl Brain {
             self.execute(&local, &merged.operations)?;
         }
         let names = unwritten.as_ref().unwrap_or(&local.tree);
-        self.walk = Walk::new(walk(names, &remote).collect());
+        // What the merge has deleted is not there for the peer.
+        let is_merged = |entry: &WalkEntry| {
+            local.tree.find(entry.guid).is_some()
+                || local.tree.lookup(&entry.name).is_some_and(|twin| {
+                    let twin = local.tree.node(twin);
+                    twin.is_mailbox() && names.find(twin.guid).is_none()
+                })
+        };
+        self.walk = Walk::new(walk(names, &remote).filter(is_merged).collect());
         self.environment
             .progress
             .mailboxes_total
