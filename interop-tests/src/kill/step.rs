@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use dsync_proto::types::{Flags, MailGuid};
 use dsync_storage::{FlagUpdate, Mailbox, OpenMode, SaveMessage, Store};
 
+use crate::Side;
+
 /// What is done between two syncs. Mails are named by the UID that both sides know them by.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -39,8 +41,20 @@ pub(super) fn body(name: &str) -> String {
 }
 
 impl Step {
-    /// Does it.
-    pub(super) fn make(&self, store: &mut dyn Store) -> Result<()> {
+    /// Does it. Flags are changed by Dovecot: what our storage writes counts as a sync's work, not
+    /// as a user's, and would give way to a higher modseq.
+    pub(super) fn make(&self, side: &Side<'_>) -> Result<()> {
+        let (how, mailbox, uid, flag) = match self {
+            Self::Flag(mailbox, uid, flag) => ("flags add", mailbox, uid, flag),
+            Self::Unflag(mailbox, uid, flag) => ("flags remove", mailbox, uid, flag),
+            _ => return side.with_store(|store| self.make_in(store)),
+        };
+        let uid = uid.to_string();
+        side.doveadm(how, &[flag, "mailbox", mailbox, "uid", &uid])
+            .map(drop)
+    }
+
+    fn make_in(&self, store: &mut dyn Store) -> Result<()> {
         let what = || format!("{self:?}");
         match self {
             Self::Create(name) => store
@@ -52,16 +66,13 @@ impl Step {
                 let guid = store.open(name, OpenMode::Read)?.refresh()?.guid;
                 store.delete_mailbox(guid).with_context(what)
             }
-            Self::Save(mailbox, _)
-            | Self::Copy(mailbox, _)
-            | Self::Flag(mailbox, ..)
-            | Self::Unflag(mailbox, ..)
-            | Self::Expunge(mailbox, _) => {
+            Self::Save(mailbox, _) | Self::Copy(mailbox, _) | Self::Expunge(mailbox, _) => {
                 let mut mailbox = store.open(mailbox, OpenMode::Write)?;
                 mailbox.refresh()?;
                 self.change(mailbox.as_mut()).with_context(what)?;
                 mailbox.commit().map(drop).with_context(what)
             }
+            Self::Flag(..) | Self::Unflag(..) => Ok(()),
         }
     }
 
@@ -83,18 +94,8 @@ impl Step {
             Self::Copy(_, uid) => {
                 mailbox.copy(*uid, message(next))?;
             }
-            Self::Flag(_, uid, flag) => mailbox.update_flags(*uid, update(&[*flag]))?,
-            Self::Unflag(_, uid, flag) => {
-                let add = update(&[*flag]);
-                let remove = FlagUpdate {
-                    remove_flags: add.add_flags,
-                    remove_keywords: add.add_keywords,
-                    ..FlagUpdate::default()
-                };
-                mailbox.update_flags(*uid, remove)?;
-            }
             Self::Expunge(_, uid) => mailbox.expunge(*uid)?,
-            Self::Create(_) | Self::Rename(..) | Self::Delete(_) => {}
+            _ => {}
         }
         Ok(())
     }
