@@ -15,13 +15,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use account::{Account, seen};
 use anyhow::{Context, Result, ensure};
 use dsync_testkit::random::Random;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use step::Step;
 
 use crate::{Side, Version, World, layout};
 
@@ -123,6 +124,9 @@ impl Campaign<'_> {
             );
             let steps = self.account.plan(&mut self.random);
             self.report.changes += steps.iter().map(Vec::len).sum::<usize>();
+            if steps.iter().flatten().any(Step::is_of_tree) {
+                next_second();
+            }
             for (side, steps) in self.sides.into_iter().zip(&steps) {
                 steps.iter().try_for_each(|step| step.make(side))?;
             }
@@ -251,6 +255,14 @@ impl Campaign<'_> {
         }
         Ok(state)
     }
+}
+
+/// Mailbox logs count seconds: a rename in the second in which the mailbox was made, or renamed
+/// before, is not known to be the later one.
+fn next_second() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let part = now.map_or(0, |now| now.subsec_millis());
+    sleep(Duration::from_millis(u64::from(1001 - part)));
 }
 
 fn add_tree(state: &mut u64, folder: &Path) -> Result<()> {

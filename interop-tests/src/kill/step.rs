@@ -41,6 +41,11 @@ pub(super) fn body(name: &str) -> String {
 }
 
 impl Step {
+    /// Whether it is about the mailbox, not about mail.
+    pub(super) fn is_of_tree(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Rename(..) | Self::Delete(_))
+    }
+
     /// Does it. Flags are changed by Dovecot: what our storage writes counts as a sync's work, not
     /// as a user's, and would give way to a higher modseq.
     pub(super) fn make(&self, side: &Side<'_>) -> Result<()> {
