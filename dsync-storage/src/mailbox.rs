@@ -84,7 +84,7 @@ pub struct OpenMessage {
 }
 
 /// What to save: everything about a message but its body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaveMessage {
     /// The UID it shall get; if it is below UIDNEXT at commit it gets the next free one.
     pub uid: Uid,

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use bstr::BString;
 use dsync_proto::types::{Flags, MailErrorClass, MailGuid, Uid};
 
 use super::commit::PendingSave;
@@ -102,12 +101,7 @@ fn itself(known: &Known, state: &IndexState, changes: &Changes, uid: Uid) -> Opt
         guid: MailGuid::new(entry.guid()),
         flags: flags | Flags::RECENT,
         keywords: keywords.into_iter().map(Into::into).collect(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
-        received_date: 0,
-        saved_date: 0,
-        pop3_uidl: BString::default(),
-        pop3_order: 0,
+        ..SaveMessage::default()
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use bstr::BString;
 use dsync_proto::types::{Flags, Uid};
 use dsync_storage::{CommitReport, Mailbox, OpenMode, SaveMessage, Store};
 
@@ -15,13 +14,8 @@ pub(super) fn message(uid: Uid) -> SaveMessage {
         uid,
         guid: format!("guid-{uid}").as_str().into(),
         flags: Flags::RECENT,
-        keywords: Vec::new(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
         received_date: RECEIVED,
-        saved_date: 0,
-        pop3_uidl: BString::default(),
-        pop3_order: 0,
+        ..SaveMessage::default()
     }
 }
 

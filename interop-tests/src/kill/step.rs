@@ -1,7 +1,7 @@
 //! Single changes of an account.
 
 use anyhow::{Context, Result};
-use dsync_proto::types::{Flags, MailGuid};
+use dsync_proto::types::Flags;
 use dsync_storage::{FlagUpdate, Mailbox, OpenMode, SaveMessage, Store};
 
 use crate::Side;
@@ -120,14 +120,8 @@ fn update(names: &[&str]) -> FlagUpdate {
 fn message(uid: u32) -> SaveMessage {
     SaveMessage {
         uid,
-        guid: MailGuid::default(),
         flags: Flags::RECENT,
-        keywords: Vec::new(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
         received_date: 1_000_000_000 + i64::from(uid),
-        saved_date: 0,
-        pop3_uidl: "".into(),
-        pop3_order: 0,
+        ..SaveMessage::default()
     }
 }

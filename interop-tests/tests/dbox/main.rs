@@ -35,13 +35,9 @@ pub(crate) fn message(uid: Uid, guid: &str) -> SaveMessage {
         uid,
         guid: MailGuid::from(guid),
         flags: Flags::RECENT,
-        keywords: Vec::new(),
-        min_modseq: 0,
-        min_pvt_modseq: 0,
         received_date: 1_000_000_000 + i64::from(uid),
         saved_date: 1_200_000_000 + i64::from(uid),
-        pop3_uidl: "".into(),
-        pop3_order: 0,
+        ..SaveMessage::default()
     }
 }
 
